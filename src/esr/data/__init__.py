@@ -1,0 +1,1 @@
+"""Images from disk to training batches: pure functions, stores and samplers."""

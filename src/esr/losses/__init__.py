@@ -1,0 +1,1 @@
+"""Training losses: `forward(sr, hr, lr)`, one a file."""

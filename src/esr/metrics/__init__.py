@@ -1,0 +1,1 @@
+"""Fidelity, complexity, runtime and memory by the protocols of the field."""

@@ -1,0 +1,1 @@
+"""Networks: plain `nn.Module`s, one architecture family a file."""

@@ -1,0 +1,52 @@
+"""What every network here shares: its scale, its value range and the smallest input it can take.
+
+Images are RGB in [0, 1] on both sides of every network. Many published weights were trained on
+0..255; such a network multiplies inside (`data_range=255`), so that no caller ever has to know.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from esr.errors import UserError
+
+ConvFactory = Callable[..., nn.Module]
+"""Anything with the signature of `nn.Conv2d`: the convolution itself or a block that merges into one."""
+
+
+class Network(nn.Module):
+    """Base of the super-resolution networks; a subclass defines `body`.
+
+    Args:
+        scale: side length of the output in units of the input's: 2, 3 or 4.
+        data_range: the value range that the weights expect: 1 or 255.
+    """
+
+    min_size: int = 1
+    """Smallest height and width of an input in pixels."""
+
+    def __init__(self, scale: int = 4, data_range: float = 1.0):
+        super().__init__()
+        self.scale = scale
+        self.data_range = data_range
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, 3, H, W) to (N, 3, scale*H, scale*W), both within 0..data_range."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Super-resolve `x`, RGB (N, 3, H, W) in [0, 1]; the output is not clamped.
+
+        Raises:
+            UserError: the image is smaller than `min_size`.
+        """
+        height, width = x.shape[-2:]
+        if min(height, width) < self.min_size:
+            raise UserError(
+                f"{type(self).__name__} needs images of at least {self.min_size}x{self.min_size} "
+                f"pixels, got {width}x{height}"
+            )
+        if self.data_range == 1.0:
+            return self.body(x)
+        return self.body(x * self.data_range) / self.data_range

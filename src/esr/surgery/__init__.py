@@ -1,0 +1,1 @@
+"""What replaces a network by another: merging re-parameterised blocks, pruning."""
