@@ -1,0 +1,115 @@
+"""The door to Hydra: where the configuration lies, how it is composed, and how it becomes objects.
+
+No other module of the library imports Hydra. `experiments/` joins the search path through a plugin
+with an absolute path: a relative `hydra.searchpath` would depend on the working directory, and its
+groups would neither be listed by `--help` nor found by `glob(*)`.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from esr.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def _folder(name: str) -> Path:
+    """The checkout's folder of that name, or the copy which the wheel carries."""
+    checkout = PACKAGE.parents[1] / name
+    return checkout if (PACKAGE.parents[1] / "pyproject.toml").is_file() else PACKAGE / name
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration groups (`model`, `data`, `loss`, ...)."""
+    return _folder("conf")
+
+
+def experiments_dir() -> Path:
+    """Folder of the recipes, one group a subfolder (`ntire2022`, ...)."""
+    return _folder("experiments")
+
+
+class ExperimentsSearchPath(SearchPathPlugin):
+    """Makes every folder of `experiments/` a configuration group."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folder after conf/, whose names win."""
+        search_path.append("esr", str(experiments_dir()))
+
+
+Plugins.instance().register(ExperimentsSearchPath)
+
+
+def _ratio(fraction: float, total: int) -> int:
+    """`${share:0.5,${trainer.max_steps}}`: a step count as a share of another."""
+    return round(float(fraction) * int(total))
+
+
+OmegaConf.register_new_resolver("share", _ratio, replace=True)
+
+
+def compose(name: str = "train", overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose `conf/<name>.yaml` with overrides as they are typed on the command line."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose(name, list(overrides))
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(name, list(overrides))
+
+
+def build(config: Any) -> Any:
+    """Make the object that `_target_` names, with everything nested in it.
+
+    Raises:
+        UserError: the constructor refused the values, or does not know one of them.
+    """
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        cause = _root_cause(error)
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            raise UserError(_signature_message(config, cause)) from error
+        raise UserError(str(error).replace("\n", " ")) from error
+
+
+def plain(config: Any) -> Any:
+    """The configuration as resolved dicts, lists and scalars."""
+    if isinstance(config, DictConfig | ListConfig):
+        return OmegaConf.to_container(config, resolve=True)
+    return config
+
+
+def options(group: str) -> list[str]:
+    """Names that can be chosen in a group of conf/ or experiments/, sorted."""
+    folders = (conf_dir() / group, experiments_dir() / group)
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _signature_message(config: Any, cause: TypeError) -> str:
+    target = config.get("_target_") if hasattr(config, "get") else None
+    if not isinstance(target, str):
+        return str(cause)
+    known = inspect.signature(_callable(target)).parameters
+    return f"{target}: {cause}. It takes: {', '.join(known)}"
+
+
+def _callable(path: str) -> Callable[..., Any]:
+    return get_object(path)

@@ -1,0 +1,71 @@
+"""One training run as Lightning sees it: steps and optimisers, nothing else.
+
+Metrics, pictures, EMA and pruning are callbacks; whatever replaces the network happens between
+stages. So this module never changes when a recipe does.
+"""
+
+from collections.abc import Callable, Iterable
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+Batch = dict[str, torch.Tensor]
+
+
+class SuperResolution(pl.LightningModule):
+    """Trains `net` on pairs of low and high resolution images.
+
+    Args:
+        net: maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W).
+        loss: called as `loss(sr, hr, lr)`; an `esr.losses.weighted.WeightedLoss` names its terms.
+        optimizer: from the parameters to an optimiser.
+        scheduler: from the optimiser to a schedule that steps after every optimiser step.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+        | None = None,
+    ):
+        super().__init__()
+        self.net = net
+        self.loss = loss
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Super-resolve (N, 3, H, W)."""
+        return self.net(lr)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """The loss of one batch; its terms are logged by name when there are several."""
+        sr = self.net(batch["lr"])
+        loss = self.loss(sr, batch["hr"], batch["lr"])
+        size = len(sr)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        terms = getattr(self.loss, "last", {})
+        if len(terms) > 1:
+            self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)
+        return loss
+
+    def validation_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """The super-resolved image, for the callbacks to look at."""
+        return {"sr": self.net(batch["lr"])}
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
+        """The super-resolved image."""
+        return self.net(batch["lr"])
+
+    def configure_optimizers(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The optimiser over everything trainable (a loss may have adapters), and its schedule."""
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        if self._scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
