@@ -1,0 +1,143 @@
+"""Where a number comes from: commit, versions, device, date, as plain dicts.
+
+Run folders and result files carry these; a figure without them cannot be compared with anything.
+Nothing here raises: what cannot be found out is None.
+"""
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "esr",
+    "torch",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "kornia",
+    "numpy",
+    "pillow",
+    "scikit-image",
+    "safetensors",
+    "wandb",
+    "tensorboard",
+)
+
+
+def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Everything below in one dict with the keys date, command, git, versions and device."""
+    return {
+        "date": date(),
+        "command": command(),
+        "git": git(),
+        "versions": versions(),
+        "device": describe_device(device),
+    }
+
+
+def date() -> str:
+    """The time now in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def command() -> str:
+    """The command line of this process, quoted so that it can be typed again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def git(folder: Path | None = None) -> dict[str, Any]:
+    """Commit of the checkout that `folder` lies in, and whether files differ from it.
+
+    Args:
+        folder: a folder of the checkout; by default the one this package was imported from. An
+            installed package that merely lies inside somebody's checkout (a virtual environment)
+            is not taken for part of it.
+
+    Returns:
+        commit: full hash, or None outside a checkout; dirty: True when a tracked file was changed
+        or a new one not ignored; changed: the names of those files (at most 20).
+    """
+    nothing = {"commit": None, "dirty": None, "changed": []}
+    if folder is None:
+        here = Path(__file__).resolve()
+        folder = here.parent
+        if _git(folder, "ls-files", "--error-unmatch", here.name) is None:
+            return nothing
+    commit = _git(folder, "rev-parse", "HEAD")
+    status = _git(folder, "status", "--porcelain")
+    if commit is None or status is None:
+        return nothing
+    changed = [line[3:] for line in status.splitlines()]
+    return {"commit": commit.strip(), "dirty": bool(changed), "changed": changed[:20]}
+
+
+def git_diff(folder: Path | None = None) -> str:
+    """What tracked files differ from the commit, as a patch; empty outside a checkout."""
+    return _git(folder or Path(__file__).resolve().parent, "diff", "HEAD") or ""
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
+    """Versions of Python, CUDA, cuDNN and of those `packages` that are installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    found["cuda"] = torch.version.cuda
+    cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None
+    found["cudnn"] = str(cudnn) if cudnn else None
+    return found
+
+
+def describe_device(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Kind and name of a device, the threads of a CPU or the memory of a GPU, and the system."""
+    device = torch.device(device)
+    described: dict[str, Any] = {"type": device.type, "system": platform.platform()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        described["name"] = properties.name
+        described["memory_mib"] = properties.total_memory // 2**20
+        described["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        described["cudnn_benchmark"] = torch.backends.cudnn.benchmark
+    else:
+        described["name"] = _cpu_name() if device.type == "cpu" else device.type
+        described["threads"] = torch.get_num_threads()
+        described["cores"] = os.cpu_count()
+    return described
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
