@@ -12,7 +12,7 @@ from torch import nn
 from esr.errors import UserError
 
 ConvFactory = Callable[..., nn.Module]
-"""Anything with the signature of `nn.Conv2d`: the convolution itself or a block that merges into one."""
+"""Has the signature of `nn.Conv2d`: the convolution itself, or a block that merges into one."""
 
 
 class Network(nn.Module):
