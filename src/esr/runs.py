@@ -1,0 +1,125 @@
+"""Run folders: claimed once, never shared, and complete enough to repeat or resume a run.
+
+    RUN/config.yaml       the configuration, interpolations kept: `--config-dir RUN --config-name config`
+    RUN/resolved.yaml     the same with every value worked out
+    RUN/overrides.yaml    what was typed
+    RUN/environment.json  commit, versions, device, seed, checksum of the data
+    RUN/metrics.csv       what was logged
+    RUN/checkpoints/      best.ckpt, last.ckpt
+    RUN/deploy.safetensors, RUN/result.json, RUN/images/
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from esr.errors import UserError
+
+CONFIG = "config.yaml"
+RESULT = "result.json"
+_RUN_VARIABLE = "ESR_RUN"  # how the processes of one distributed run agree on the folder
+
+_HYDRA = {
+    "run": {"dir": "."},
+    "output_subdir": None,
+    "sweep": {"dir": "${output}/${now:%Y-%m-%d_%H-%M-%S}_sweep", "subdir": "${hydra:job.num}"},
+}
+_DEFAULTS = [
+    "_self_",
+    {"override hydra/job_logging": "stdout"},
+    {"override hydra/hydra_logging": "none"},
+]
+
+
+def claim(cfg: DictConfig, folder: Path | None = None) -> Path:
+    """Make this run's folder and note it in `cfg.run`.
+
+    Args:
+        cfg: the composed configuration; `cfg.run` or else `cfg.output` and `cfg.name` decide.
+        folder: overrides both (a sweep's job has its own).
+
+    Raises:
+        UserError: the folder already holds a run.
+    """
+    inherited = os.environ.get(_RUN_VARIABLE)
+    if inherited and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        cfg.run = inherited
+        return Path(inherited)
+    wanted = folder or (Path(cfg.run) if cfg.run else None)
+    path = _exactly(wanted) if wanted else _fresh(Path(cfg.output), cfg.name)
+    cfg.run = str(path)
+    os.environ[_RUN_VARIABLE] = str(path)
+    return path
+
+
+def _exactly(path: Path) -> Path:
+    if (path / CONFIG).exists():
+        raise UserError(
+            f"{path} already holds a run, which is never overwritten. "
+            f"Go on with it: resume={path}; or choose another run=FOLDER"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _fresh(output: Path, name: str) -> Path:
+    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    for number in range(1, 1000):
+        path = output / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            path.mkdir(parents=True)  # exclusive: two runs of the same second differ
+            return path
+        except FileExistsError:
+            continue
+    raise UserError(f"cannot make a run folder in {output}: a thousand of this second exist")
+
+
+def write_config(cfg: DictConfig, path: Path, overrides: Sequence[str]) -> None:
+    """Write the configuration so that the run can be repeated from its folder alone."""
+    again = cfg.copy()
+    with open_dict(again):
+        again.name = str(cfg.name)
+        again.run = None
+        again.resume = None
+    body = OmegaConf.to_container(again, resolve=False)
+    assert isinstance(body, dict)
+    OmegaConf.save(
+        OmegaConf.create({"defaults": _DEFAULTS, "hydra": _HYDRA, **body}), path / CONFIG
+    )
+    OmegaConf.save(cfg, path / "resolved.yaml", resolve=True)
+    OmegaConf.save(OmegaConf.create(list(overrides)), path / "overrides.yaml")
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run folder, with values changed as typed (`key=value`).
+
+    Raises:
+        UserError: no run lies there, or a key is unknown.
+    """
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} is not a run folder: it has no {CONFIG}")
+    cfg = OmegaConf.load(path / CONFIG)
+    assert isinstance(cfg, DictConfig)
+    for key in ("defaults", "hydra"):
+        cfg.pop(key, None)
+    OmegaConf.set_struct(cfg, True)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if OmegaConf.select(cfg, key) is None and "." not in key and key not in cfg:
+            raise UserError(f"unknown key {key} in {path / CONFIG}. Known: {', '.join(map(str, cfg))}")
+        if isinstance(OmegaConf.select(cfg, key), DictConfig):
+            raise UserError(f"{override}: a resumed run keeps its {key}; only values can be changed")
+        OmegaConf.update(cfg, key, OmegaConf.create(f"v: {value}").v)
+    return cfg
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader never sees half a file."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
