@@ -1,0 +1,127 @@
+"""The contrastive loss of RLFN (winner of NTIRE 2022) and its relative from CSD.
+
+The output (anchor) is to be near the target (positive) and far from the bicubically enlarged input
+(negative), in the features of a small network with random weights that is never trained: two 3x3
+convolutions with a tanh between, because VGG's deep, sparse features cost PSNR. Anchor, positive
+and negative are the authors' (github.com/bytedance/RLFN, issue 9).
+
+Not settled by any source that could be read, hence arguments: the form (ratio as in CSD, bounded
+below, by default; difference as in secondary notes on the paper), widths, layer weights, padding,
+initialisation (Kaiming here) and the term's weight. A weight of 255 is told of images in 0..255;
+with L1 on [0, 1] the same proportion is a weight of 1.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from esr.errors import UserError
+from esr.losses.weighted import Loss
+
+
+class RandomFeatures(nn.Module):
+    """Conv 3x3 - tanh - conv 3x3 with frozen random weights; returns both layers' features.
+
+    The weights are drawn on the CPU by a generator of their own: they depend on `seed` alone, not
+    on the device or on the random numbers of the run. They are buffers that no checkpoint holds.
+
+    Args:
+        widths: output channels of the two convolutions.
+        seed: seed of the weights.
+        padding: zero padding of both convolutions in pixels.
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+    def __init__(self, widths: Sequence[int] = (8, 8), seed: int = 0, padding: int = 0):
+        super().__init__()
+        if len(widths) != 2 or min(widths) < 1:
+            raise UserError(f"the extractor takes two widths, such as [8, 8]; got {list(widths)}")
+        generator = torch.Generator("cpu").manual_seed(seed)
+        for name, channels, width in (
+            ("first", 3, widths[0]),
+            ("second", widths[0], widths[1]),
+        ):
+            kernel = torch.empty(width, channels, 3, 3, device="cpu")
+            nn.init.kaiming_normal_(kernel, generator=generator)
+            self.register_buffer(name, kernel, persistent=False)
+        self.padding = padding
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map RGB (N, 3, H, W) to the features after the tanh and after the second convolution."""
+        shallow = torch.tanh(F.conv2d(x, self.first.to(x.dtype), padding=self.padding))
+        return shallow, F.conv2d(shallow, self.second.to(x.dtype), padding=self.padding)
+
+
+class Contrastive(Loss):
+    """Distance to the target relative to the distance to the enlarged input, in random features.
+
+    Distances are mean absolute differences d. Per layer: `d(anchor, positive) / (d(anchor,
+    negative) + eps)`, or their difference. Gradients pass through the anchor only.
+
+    Args:
+        form: "ratio" or "difference" (unbounded below: keep its weight small).
+        widths: channels of the extractor's two layers.
+        layer_weights: weights of the two layers.
+        seed: seed of the extractor.
+        padding: zero padding of the extractor in pixels.
+        negatives: how many negatives an anchor has: its own enlarged input and those of the next
+            images of the batch; their distances are averaged. 1 is RLFN's, several are CSD's way.
+        eps: keeps the ratio finite.
+        weight: factor of this term in the sum.
+    """
+
+    needs_lr = True
+
+    def __init__(
+        self,
+        form: Literal["ratio", "difference"] = "ratio",
+        widths: Sequence[int] = (8, 8),
+        layer_weights: Sequence[float] = (1.0, 1.0),
+        seed: int = 0,
+        padding: int = 0,
+        negatives: int = 1,
+        eps: float = 1e-7,
+        weight: float = 1.0,
+    ):
+        super().__init__(weight)
+        if form not in ("ratio", "difference"):
+            raise UserError(f"contrastive loss: form is 'ratio' or 'difference', got {form!r}")
+        if len(layer_weights) != 2:
+            raise UserError(f"contrastive loss: two layer weights, got {list(layer_weights)}")
+        self.form = form
+        self.features = RandomFeatures(widths, seed, padding)
+        self.layer_weights = tuple(layer_weights)
+        self.negatives = negatives
+        self.eps = eps
+
+    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """Return the weighted sum over the two layers.
+
+        Raises:
+            UserError: the batch has fewer images than negatives are asked for.
+        """
+        if len(sr) < self.negatives:
+            raise UserError(
+                f"contrastive loss: {self.negatives} negatives need a batch of at least as many "
+                f"images, got {len(sr)}: set data.batch_size={self.negatives} or more"
+            )
+        with torch.no_grad():
+            enlarged = F.interpolate(lr, size=sr.shape[-2:], mode="bicubic", align_corners=False)
+            positive = self.features(hr)
+            negative = self.features(enlarged)
+        total = sr.new_zeros(())
+        for weight, a, p, n in zip(
+            self.layer_weights, self.features(sr), positive, negative, strict=True
+        ):
+            near = F.l1_loss(a, p)
+            far = torch.stack(
+                [F.l1_loss(a, n.roll(-k, dims=0) if k else n) for k in range(self.negatives)]
+            ).mean()
+            layer = near / (far + self.eps) if self.form == "ratio" else near - far
+            total = total + weight * layer
+        return total
