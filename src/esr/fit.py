@@ -1,0 +1,179 @@
+"""One training run from configuration to result: announce, train, deploy, report."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import nn
+
+from esr import checkpoints, evaluation, provenance, runs, zoo
+from esr.callbacks.checkpoint import BEST, LAST, Checkpoint
+from esr.config import build, plain
+from esr.datamodule import SRData
+from esr.errors import UserError
+from esr.losses.weighted import WeightedLoss
+from esr.models.bicubic import Bicubic
+from esr.report import print_table
+from esr.surgery.fuse import deploy_config, fuse
+from esr.training import SuperResolution
+
+console = Console()
+
+
+def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]:
+    """Train what `cfg` describes and leave everything about it in `folder`.
+
+    Args:
+        cfg: a composed `train` configuration whose `run` is `folder`.
+        folder: an existing run folder.
+        resume: go on from its last checkpoint.
+
+    Returns:
+        The metrics of the deployed network, by the keys of the log (`val/psnr_rgb`, ...).
+
+    Raises:
+        UserError: the configuration, the data or the weights do not fit.
+    """
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data: SRData = build(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    net = build(cfg.model)
+    if cfg.init:
+        initialise(net, cfg.init)
+    checkpoint = _last(folder) if resume else None
+    module = _module(cfg, net)
+    trainer = _trainer(cfg)
+    if trainer.is_global_zero:
+        _record(cfg, folder, data, trainer)
+        _announce(cfg, folder, data, net, trainer)
+    with _finished(trainer):
+        if trainer.max_steps != 0:
+            _train(trainer, module, data, checkpoint, folder)
+        return _result(cfg, folder, module, data, trainer)
+
+
+def initialise(net: nn.Module, source: str) -> None:
+    """Copy weights into `net`: from an entry (`ntire2022/rlfn`), a run folder or a file.
+
+    Raises:
+        UserError: the source does not exist, or its weights are of another architecture.
+    """
+    if not Path(source).exists() and source.count("/") == 1:
+        donor = zoo.load(source)
+    else:
+        donor = checkpoints.load(source)
+    checkpoints.transfer(donor.state_dict(), net, source)
+
+
+def _last(folder: Path) -> Path:
+    path = folder / "checkpoints" / LAST
+    if not path.is_file():
+        raise UserError(f"{folder} has no {path.relative_to(folder)}: there is nothing to resume")
+    return path
+
+
+def _module(cfg: DictConfig, net: nn.Module) -> SuperResolution:
+    loss = WeightedLoss({name: build(term) for name, term in cfg.loss.items() if term is not None})
+    loss.bind(net)
+    if cfg.compile:
+        net.compile()
+    scheduler = build(cfg.schedule) if cfg.schedule is not None else None
+    return SuperResolution(net, loss, build(cfg.optim), scheduler)
+
+
+def _trainer(cfg: DictConfig) -> pl.Trainer:
+    callbacks = [build(callback) for callback in cfg.callbacks.values() if callback is not None]
+    loggers = [build(logger) for logger in (cfg.logger or {}).values() if logger is not None]
+    return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers or False})
+
+
+def _record(cfg: DictConfig, folder: Path, data: SRData, trainer: pl.Trainer) -> None:
+    facts = provenance.provenance(trainer.strategy.root_device)
+    facts |= {"seed": cfg.seed, "data": {"checksum": data.checksum(), "lines": data.describe()}}
+    runs.write_json(folder / "environment.json", facts)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(cfg))
+
+
+def _announce(
+    cfg: DictConfig, folder: Path, data: SRData, net: nn.Module, trainer: pl.Trainer
+) -> None:
+    """Say in a few lines what is about to happen."""
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    device = trainer.strategy.root_device
+    lines = [
+        f"network   {cfg.name} x{cfg.scale}, {parameters:.3f} M parameters while training",
+        *data.describe(),
+        f"training  {trainer.max_steps} steps, loss {' + '.join(cfg.loss)}, seed {cfg.seed}",
+        f"device    {provenance.describe_device(device)['name']} ({device.type}"
+        f"{f' x{trainer.world_size}' if trainer.world_size > 1 else ''}), precision "
+        f"{trainer.precision}",
+        f"folder    {folder}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _train(
+    trainer: pl.Trainer, module: SuperResolution, data: SRData, checkpoint: Path | None, folder: Path
+) -> None:
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+        if trainer.is_global_zero:
+            saved = folder / "checkpoints" / LAST
+            console.print(
+                f"interrupted at step {trainer.global_step}; "
+                + (f"go on with: python train.py resume={folder}" if saved.exists() else
+                   "nothing was saved yet"),
+                highlight=False,
+                soft_wrap=True,
+            )
+        raise
+
+
+@contextmanager
+def _finished(trainer: pl.Trainer) -> Iterator[None]:
+    """Close the loggers, whatever happens: the next job of a sweep needs a fresh run."""
+    try:
+        yield
+    finally:
+        for logger in trainer.loggers:
+            if type(logger).__name__ == "WandbLogger":
+                logger.experiment.finish()
+
+
+def _result(
+    cfg: DictConfig, folder: Path, module: SuperResolution, data: SRData, trainer: pl.Trainer
+) -> dict[str, float]:
+    """Deploy the best weights, measure the file as anybody will load it, and tell."""
+    best = folder / "checkpoints" / BEST
+    net = module.net
+    if best.is_file():
+        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
+        net.load_state_dict(weights)
+    device = trainer.strategy.root_device
+    model = deploy_config(plain(cfg.model))
+    deployed = fuse(net).eval().to(device)
+    path = folder / "deploy.safetensors"
+    checkpoints.save_deploy(deployed, model, path, {"scale": cfg.scale, "name": str(cfg.name)})
+    metrics = evaluation.evaluate(deployed, data, device)
+    baseline = evaluation.fidelity(Bicubic(cfg.scale).to(device), data, device)
+    runs.write_json(
+        folder / runs.RESULT, {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step}
+    )
+    print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
+    console.print(f"saved to {folder}", highlight=False, soft_wrap=True)
+    return metrics

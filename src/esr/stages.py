@@ -1,0 +1,51 @@
+"""What `python train.py` does: one run, a run that goes on, or a recipe stage by stage."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from esr import runs
+from esr.errors import UserError
+from esr.fit import fit
+
+
+def run(cfg: DictConfig) -> float | tuple[float, ...]:
+    """Train as configured and return the objective(s) that a sweep optimises."""
+    if cfg.resume:
+        folder = Path(cfg.resume)
+        cfg = runs.read_config(folder, [o for o in _typed() if not o.startswith("resume=")])
+        cfg.run = str(folder)
+        metrics = fit(cfg, folder, resume=True)
+    else:
+        folder = runs.claim(cfg, _job_folder())
+        runs.write_config(cfg, folder, _typed())
+        metrics = fit(cfg, folder)
+    return objective(metrics, cfg.objective)
+
+
+def objective(metrics: dict[str, float], keys: str | list[str]) -> float | tuple[float, ...]:
+    """The value of one key, or the values of several.
+
+    Raises:
+        UserError: a key was not measured.
+    """
+    names = [keys] if isinstance(keys, str) else list(keys)
+    missing = [name for name in names if name not in metrics]
+    if missing:
+        raise UserError(f"objective={missing[0]} was not measured. Measured: {', '.join(metrics)}")
+    values = tuple(metrics[name] for name in names)
+    return values[0] if isinstance(keys, str) else values
+
+
+def _typed() -> list[str]:
+    """The overrides on the command line."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _job_folder() -> Path | None:
+    """The folder that a sweep made for this job."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().runtime.output_dir)
+    return None
