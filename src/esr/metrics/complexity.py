@@ -1,0 +1,212 @@
+"""Parameters, FLOPs, activations and convolutions of a network, by a named counter.
+
+The same network has different "FLOPs" in different years, so a figure is only worth something
+with its counter's name, and every `Complexity` carries it. One FLOP is one multiply-accumulate
+in all of them.
+
+`ntire2022` (also AIM 2020, NTIRE 2020 and 2023) is the challenge's own: forward hooks on the
+convolution, batch norm, linear and ReLU-like modules. What it does is reproduced, not corrected:
+it sees no functional call, no sigmoid, GELU or attention product, and its rule for `nn.Linear` is
+right for 2-D inputs only (for (N, L, C) tokens it yields N*L*L). `fvcore` is what the editions
+since 2024 use for FLOPs, and `exact` counts every convolution and matrix product there is.
+
+Shapes are all that matters, so the network runs on torch's meta device, without arithmetic or
+memory; only one that needs real values runs for real.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from esr.errors import UserError
+from esr.metrics.operators import OperatorCounter
+
+COUNTERS = {
+    "ntire2022": "hooks",
+    "ntire2020": "hooks",
+    "ntire2023": "hooks",
+    "aim2020": "hooks",
+    "fvcore": "fvcore",
+    "exact": "exact",
+}
+"""Known counters and the way each counts FLOPs."""
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+RECTIFIERS = (nn.ReLU, nn.PReLU, nn.ELU, nn.LeakyReLU, nn.ReLU6)
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs for one RGB image of `size`, by `counter`.
+
+    `params` counts every parameter, as the challenges do; `unused_params` of them take part in
+    no operation (`unused` names them), which a published count does not tell.
+    """
+
+    params: int
+    flops: int
+    acts: int
+    convs: int
+    counter: str
+    size: tuple[int, int]
+    unused: tuple[str, ...] = ()
+    unused_params: int = 0
+
+
+def complexity(
+    net: nn.Module, size: tuple[int, int] = (256, 256), counter: str = "ntire2022"
+) -> Complexity:
+    """Count the cost of one forward pass in evaluation mode; the network is left as it was.
+
+    Args:
+        net: takes RGB (1, 3, H, W).
+        size: height and width of the input in pixels.
+        counter: one of `COUNTERS`.
+
+    Raises:
+        UserError: the counter is unknown, or the network cannot take an input of this size.
+    """
+    if counter not in COUNTERS:
+        raise UserError(f"counter '{counter}' is unknown; there are: {', '.join(COUNTERS)}")
+    with _evaluating(net):
+        modules, operators = _count(net, size)
+    kind = COUNTERS[counter]
+    flops = {"hooks": modules.flops, "fvcore": operators.fvcore, "exact": operators.macs}[kind]
+    source = operators if kind == "exact" else modules
+    unused = tuple(name for name, _ in net.named_parameters() if name not in operators.used)
+    return Complexity(
+        params=sum(p.numel() for p in net.parameters()),
+        flops=flops,
+        acts=source.acts,
+        convs=source.convs,
+        counter=counter,
+        size=(size[0], size[1]),
+        unused=unused,
+        unused_params=sum(net.get_parameter(name).numel() for name in unused),
+    )
+
+
+class ModuleCounter:
+    """The challenge's counter: totals of forward hooks, one call of a shared module at a time."""
+
+    def __init__(self) -> None:
+        self.flops = self.acts = self.convs = 0
+
+    @contextmanager
+    def attached(self, net: nn.Module) -> Iterator[None]:
+        """Count the calls of the modules of `net` while inside."""
+        hooks = [
+            module.register_forward_hook(hook)
+            for module in net.modules()
+            for kinds, hook in (
+                (CONVOLUTIONS, self._convolution),
+                (RECTIFIERS, self._rectifier),
+                (nn.BatchNorm2d, self._batch_norm),
+                (nn.Linear, self._linear),
+            )
+            if isinstance(module, kinds)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _convolution(self, module: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
+        assert isinstance(module, CONVOLUTIONS)
+        kernel = math.prod(module.kernel_size) * module.in_channels * module.out_channels
+        # The output's positions for a transposed convolution too, as the original has it.
+        positions = out.shape[0] * math.prod(out.shape[2:])
+        self.flops += kernel // module.groups * positions
+        self.acts += out.numel()
+        self.convs += 1
+
+    def _rectifier(self, _: nn.Module, __: tuple[Tensor, ...], out: Tensor) -> None:
+        self.flops += out.numel()
+
+    def _batch_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        self.flops += inputs[0].numel() * (2 if module.affine else 1)
+
+    def _linear(self, _: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        self.flops += inputs[0].shape[0] * inputs[0].shape[1] * out.shape[1]
+
+
+def _count(net: nn.Module, size: tuple[int, int]) -> tuple[ModuleCounter, OperatorCounter]:
+    try:
+        return _run_on_meta(net, size)
+    except UserError:
+        raise
+    except Exception:  # it needs real values, or it cannot take this size: the next lines tell
+        pass
+    try:
+        return _run(net, dict(net.named_parameters()), _image(net, size), {})
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        height, width = size
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{type(net).__name__} cannot take {width}x{height} pixels: {reason}"
+            f"{_advice(net, size)}"
+        ) from error
+
+
+def _run_on_meta(net: nn.Module, size: tuple[int, int]) -> tuple[ModuleCounter, OperatorCounter]:
+    parameters = {name: _meta(p) for name, p in net.named_parameters()}
+    buffers = {name: _meta(b) for name, b in net.named_buffers()}
+    image = torch.empty(1, 3, *size, device="meta", dtype=_dtype(net))
+    return _run(net, parameters, image, buffers)
+
+
+def _run(
+    net: nn.Module, parameters: dict[str, Tensor], image: Tensor, buffers: dict[str, Tensor]
+) -> tuple[ModuleCounter, OperatorCounter]:
+    modules = ModuleCounter()
+    operators = OperatorCounter(parameters)
+    # A compiled network would show its fused kernels instead of its operators.
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.no_grad(), eager, modules.attached(net), operators:
+        functional_call(net, {**parameters, **buffers}, (image,))
+    return modules, operators
+
+
+def _image(net: nn.Module, size: tuple[int, int]) -> Tensor:
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    return torch.zeros(1, 3, *size, device=device, dtype=_dtype(net))
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta", requires_grad=False)
+
+
+def _advice(net: nn.Module, size: tuple[int, int]) -> str:
+    """The nearest square that works, found by trying; empty if none within 64 pixels does."""
+    for distance in range(1, 65):
+        for side in (max(size) + distance, max(size) - distance):
+            try:
+                _run_on_meta(net, (side, side))
+            except Exception:  # any failure means that this size does not work either
+                continue
+            return f" ({side}x{side} is the nearest square it takes)"
+    return ""
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode while inside, each module's own mode afterwards."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

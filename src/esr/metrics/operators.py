@@ -1,0 +1,172 @@
+"""Count the operators that torch executes, below modules and functions alike.
+
+A `TorchDispatchMode` sees `F.conv2d`, `x @ y` and `einsum` as well as the modules, which is what
+hooks on modules miss. It keeps two sums: the true multiply-accumulates, and the figure fvcore
+0.1.5 gives for the same network. fvcore reads a trace in which composite functions are still
+whole, so the two functions that torch takes apart before dispatch are caught one level above.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
+    x, weight, transposed = args[0], args[1], args[6]
+    positions = (x if transposed else out).shape[2:]
+    return x.shape[0] * weight.numel() * math.prod(positions)
+
+
+def _matrix(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
+    """Product of the (batched) matrices at `first` and the argument after it."""
+
+    def count(args: tuple[Any, ...], out: Tensor) -> int:
+        return args[first].numel() * args[first + 1].shape[-1]
+
+    return count
+
+
+def _vector(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
+    def count(args: tuple[Any, ...], out: Tensor) -> int:
+        return args[first].numel()
+
+    return count
+
+
+def _attention(args: tuple[Any, ...], out: Any) -> int:
+    """Query (..., L, E) by keys (..., S, E), then the weights by values (..., S, V)."""
+    query, key, value = args[:3]
+    pairs = query.numel() // query.shape[-1] * key.shape[-2]
+    return pairs * (query.shape[-1] + value.shape[-1])
+
+
+PRODUCTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
+    "aten::convolution": _convolution,
+    "aten::mm": _matrix(0),
+    "aten::addmm": _matrix(1),
+    "aten::bmm": _matrix(0),
+    "aten::baddbmm": _matrix(1),
+    "aten::mv": _vector(0),
+    "aten::addmv": _vector(1),
+    "aten::dot": _vector(0),
+}
+"""Multiply-accumulates of each operator that has any, from its arguments and its output."""
+
+
+def _norm(weight: int) -> Callable[[tuple[Any, ...], Any], int]:
+    return lambda args, out: args[0].numel() * (5 if args[weight] is not None else 4)
+
+
+def _batch_norm(args: tuple[Any, ...], out: Any) -> int:
+    return args[0].numel() * (2 if args[1] is not None else 1)
+
+
+def _batch_norm_of(training: int) -> Callable[[tuple[Any, ...], Any], int]:
+    return lambda args, out: (_norm(1) if args[training] else _batch_norm)(args, out)
+
+
+def _outputs(each: int) -> Callable[[tuple[Any, ...], Any], int]:
+    return lambda args, out: out.numel() * each
+
+
+FVCORE: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
+    "aten::convolution": _convolution,
+    "aten::mm": _matrix(0),
+    "aten::addmm": _matrix(1),
+    "aten::bmm": _matrix(0),
+    "aten::_native_batch_norm_legit_no_training": _batch_norm,
+    "aten::native_batch_norm": _batch_norm_of(5),
+    "aten::cudnn_batch_norm": _batch_norm_of(5),
+    "aten::miopen_batch_norm": _batch_norm_of(5),
+    "aten::_native_batch_norm_legit": _norm(1),
+    "aten::native_layer_norm": _norm(2),
+    "aten::native_group_norm": _norm(1),
+    "aten::upsample_nearest2d": _outputs(1),
+    "aten::upsample_bilinear2d": _outputs(4),
+    "aten::grid_sampler_2d": _outputs(4),
+}
+"""What fvcore adds for each operator it knows; every other is 0 there."""
+
+
+class OperatorCounter:
+    """Totals of the operators executed inside it, as a context manager.
+
+    Args:
+        parameters: tensors by name; `used` collects the names that an operator takes.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]):
+        self.macs = self.fvcore = self.acts = self.convs = 0
+        self.used: set[str] = set()
+        self.opaque = False
+        self._names = {id(tensor): name for name, tensor in parameters.items()}
+        self._modes = (_Dispatch(self), _Functions(self))
+
+    def __enter__(self) -> "OperatorCounter":
+        for mode in self._modes:
+            mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*error)
+
+    def add(self, name: str, args: tuple[Any, ...], out: Any) -> None:
+        """Count one execution of the operator `name`."""
+        for value in _flat(args):
+            if id(value) in self._names:
+                self.used.add(self._names[id(value)])
+        attention = name.startswith("aten::_scaled_dot_product")
+        if attention or name in PRODUCTS:
+            self.macs += (_attention if attention else PRODUCTS[name])(args, out)
+            self.acts += (out[0] if attention else out).numel()
+            self.convs += name == "aten::convolution"
+        if not self.opaque and name in FVCORE:
+            self.fvcore += FVCORE[name](args, out)
+
+
+class _Dispatch(TorchDispatchMode):
+    def __init__(self, counter: OperatorCounter):
+        super().__init__()
+        self.counter = counter
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.counter.add(func._schema.name, args, out)
+        return out
+
+
+class _Functions(TorchFunctionMode):
+    """The functions that fvcore knows, or does not know, as a whole."""
+
+    def __init__(self, counter: OperatorCounter):
+        super().__init__()
+        self.counter = counter
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.adaptive_avg_pool2d:
+            self.counter.fvcore += (args[0] if args else kwargs["input"]).numel()
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        self.counter.opaque = True
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.counter.opaque = False
+
+
+def _flat(args: Any) -> list[Any]:
+    """Tensors among the arguments, also those inside lists (`cat`)."""
+    found = []
+    for value in args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(_flat(value))
+    return found
