@@ -1,0 +1,123 @@
+"""What distillation needs around the networks: a frozen teacher, and features read by name."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from esr.errors import UserError
+
+PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+
+
+class Features:
+    """The outputs of named modules of a network, kept from its last forward pass.
+
+    Args:
+        net: the network; hooks stay on it.
+        names: module names as in `net.named_modules()`, such as "blocks.3".
+        training_only: keep nothing in evaluation mode or without gradients.
+        role: what the network is called in messages.
+    """
+
+    def __init__(
+        self, net: nn.Module, names: Iterable[str], training_only: bool, role: str = "network"
+    ):
+        modules = dict(net.named_modules())
+        self.values: dict[str, torch.Tensor] = {}
+        self.training_only = training_only
+        self.role = role
+        for name in names:
+            if not name or name not in modules:
+                known = [key for key in modules if key and key.count(".") <= 1]
+                raise UserError(
+                    f"the {role} ({type(net).__name__}) has no module {name!r}; it has: "
+                    f"{', '.join(known)}"
+                )
+            modules[name].register_forward_hook(_Hook(self, name))
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """Return name -> features and forget them."""
+        values, self.values = self.values, {}
+        return values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Features":
+        """A copy of the network keeps its own features and starts without any."""
+        twin = copy.copy(self)
+        twin.values = {}
+        memo[id(self)] = twin
+        return twin
+
+
+class _Hook:
+    """Stores a module's output under its name."""
+
+    def __init__(self, features: Features, name: str):
+        self.features = features
+        self.name = name
+
+    def __call__(self, module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        if not self.features.training_only or (module.training and torch.is_grad_enabled()):
+            self.features.values[self.name] = output
+
+
+class Teacher:
+    """A frozen network: evaluation mode, no gradients, never optimised, copied or saved.
+
+    It is no `nn.Module`, so that the loss which holds it does not own its weights; it follows the
+    batches to their device, and a copy of the loss (as an average of weights makes) shares it.
+
+    Args:
+        net: the network, or a function that makes it, called at once.
+        precision: "32", "bf16" or "16": of the teacher's own arithmetic; its results are float32.
+        taps: modules whose outputs `features` returns.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module | Callable[[], nn.Module],
+        precision: Literal["32", "bf16", "16"] = "32",
+        taps: Iterable[str] = (),
+    ):
+        if precision not in PRECISIONS:
+            raise UserError(f"teacher precision is one of {', '.join(PRECISIONS)}: {precision!r}")
+        self.net = (net if isinstance(net, nn.Module) else net()).eval().requires_grad_(False)
+        self.dtype = PRECISIONS[precision]
+        self._features = Features(self.net, taps, training_only=False, role="teacher")
+        self._device: torch.device | None = None
+
+    @property
+    def scale(self) -> int | None:
+        """Upscaling factor, where the network states it."""
+        return getattr(self.net, "scale", None)
+
+    @torch.no_grad()
+    def __call__(self, lr: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Super-resolve (N, 3, H, W): the output and the tapped features, detached, in float32."""
+        if self._device != lr.device:
+            self.net.to(lr.device)
+            self._device = lr.device
+        with torch.autocast(lr.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            sr = self.net(lr)
+        dtype = torch.promote_types(lr.dtype, torch.float32)
+        return sr.to(dtype), {name: x.to(dtype) for name, x in self._features.take().items()}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
+        return self
+
+
+@torch.no_grad()
+def feature_shapes(net: nn.Module, features: Features, size: int = 32) -> dict[str, torch.Size]:
+    """Shapes (C, H, W) of the features for an input of `size` pixels; the net is left as it was."""
+    side = max(size, getattr(net, "min_size", 1))
+    parameter = next(net.parameters())
+    training, only = net.training, features.training_only
+    features.training_only = False
+    try:
+        net.eval()(torch.zeros(1, 3, side, side, dtype=parameter.dtype, device=parameter.device))
+        return {name: value.shape[1:] for name, value in features.take().items()}
+    finally:
+        net.train(training)
+        features.training_only = only
