@@ -19,6 +19,7 @@ def run(cfg: DictConfig) -> float | tuple[float, ...]:
         cfg.run = str(folder)
         metrics = fit(cfg, folder, resume=True)
     else:
+        cfg.name = cfg.name or _name(cfg)
         folder = runs.claim(cfg, _job_folder())
         runs.write_config(cfg, folder, _typed())
         metrics = fit(cfg, folder)
@@ -42,6 +43,14 @@ def objective(metrics: dict[str, float], keys: str | list[str]) -> float | tuple
 def _typed() -> list[str]:
     """The overrides on the command line."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _name(cfg: DictConfig) -> str:
+    """The challenge entry, else the model that was chosen."""
+    if HydraConfig.initialized():
+        choices = HydraConfig.get().runtime.choices
+        return choices.get("ntire2022") or choices.get("papers") or choices["model"]
+    return str(cfg.model["_target_"]).rpartition(".")[2].lower()
 
 
 def _job_folder() -> Path | None:
