@@ -1,0 +1,155 @@
+"""From sample numbers to batches: the sampler draws, a store cuts, the device finishes."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from esr.data.augment import dihedral, permute_channels, to_float
+from esr.data.sampler import PatchSampler
+from esr.data.schedule import Schedule
+from esr.data.store import Store
+from esr.errors import UserError
+
+Batch = dict[str, torch.Tensor]
+
+
+class PatchBatches(Dataset):
+    """Batch number b as this rank's part of the global batch, as uint8 with its codes.
+
+    Args:
+        store: the images.
+        sampler: what to draw.
+        schedule: which samples, how large.
+        rank: of this process among `world`; each takes consecutive samples of the global batch.
+        world: number of processes that share a batch.
+        flips: whether patches are flipped and rotated.
+        colours: whether colours are permuted.
+
+    Raises:
+        UserError: an image is smaller than the patch, or a batch does not divide by the processes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sampler: PatchSampler,
+        schedule: Schedule,
+        rank: int = 0,
+        world: int = 1,
+        flips: bool = True,
+        colours: bool = False,
+    ):
+        self.store, self.sampler, self.schedule = store, sampler, schedule
+        self.rank, self.world = rank, world
+        self.flips, self.colours = flips, colours
+        for size in schedule.batch_sizes:
+            if size % world:
+                raise UserError(
+                    f"data.batch_size is global: {size} samples do not divide among {world} "
+                    f"devices. Take {max(1, size // world) * world}."
+                )
+        _check_patches(store, max(schedule.patch_sizes))
+
+    def __getitem__(self, number: int) -> Batch:
+        """Keys: lr, hr (uint8 NHWC), code and channels (int64), uniform (float), noise (int64)."""
+        first, size, patch = self.schedule.batch(number)
+        local = size // self.world
+        side = patch // self.store.scale
+        draws = self.sampler.draw(first + self.rank * local, local, side)
+        patches = self.store.patches(draws.image, draws.row, draws.column, side)
+        return {
+            "lr": patches.lr,
+            "hr": patches.hr,
+            "code": torch.from_numpy(draws.code * self.flips),
+            "channels": torch.from_numpy(draws.channels * self.colours),
+            "uniform": torch.from_numpy(draws.uniform).float(),
+            "noise": torch.from_numpy(draws.noise),
+        }
+
+
+class TrainLoader:
+    """Batches from where the run stands, as Lightning asks for them epoch by epoch.
+
+    The stream of batches is endless: an epoch is only a count, so that workers go on fetching
+    across its end. `position` says how many batches the run has consumed; where the stream stands
+    elsewhere (a resumed run), it is begun anew at that batch.
+
+    Args:
+        batches: what to load.
+        length: batches an epoch.
+        position: how many batches were consumed so far.
+        workers: processes that load; 0 loads in this one.
+        pin: whether batches are pinned for the transfer to an accelerator.
+    """
+
+    def __init__(
+        self,
+        batches: PatchBatches,
+        length: int,
+        position: Callable[[], int],
+        workers: int = 0,
+        pin: bool = False,
+    ):
+        self._batches, self._length, self._position = batches, length, position
+        self._workers, self._pin = workers, pin
+        self._next = -1
+        self._stream: Iterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = self._position()
+        if self._stream is None or start != self._next:
+            self._stream, self._next = self._open(start), start
+        for _ in range(self._length):
+            batch = next(self._stream)
+            self._next += 1
+            yield batch
+
+    def _open(self, start: int) -> Iterator[Batch]:
+        loader = DataLoader(
+            self._batches,
+            batch_size=None,
+            sampler=_From(start),
+            num_workers=self._workers,
+            pin_memory=self._pin,
+            worker_init_fn=_one_thread if self._workers else None,
+        )
+        return iter(loader)
+
+
+class _From:
+    """Batch numbers from a first one on, without end."""
+
+    def __init__(self, start: int):
+        self._start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self._start)
+
+
+def finish(batch: Batch) -> Batch:
+    """On the device: augment by the codes, and make float NCHW in [0, 1]."""
+    return {key: to_float(_turn(batch[key], batch)) for key in ("lr", "hr")}
+
+
+def _turn(x: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return permute_channels(dihedral(x, batch["code"]), batch["channels"])
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _check_patches(store: Store, patch: int) -> None:
+    side = patch // store.scale
+    for name, (height, width) in zip(store.names, store.sizes.tolist(), strict=True):
+        if min(height, width) < side:
+            raise UserError(
+                f"{name} is {width * store.scale}x{height * store.scale} pixels (cut to multiples "
+                f"of the scale), smaller than data.patch_size={patch}. Remove it or type "
+                f"data.patch_size={min(height, width) * store.scale}."
+            )

@@ -1,0 +1,104 @@
+"""Which patch is sample number n of a run: a pure function of (seed, n).
+
+Philox is a counter-based generator: its output at any position costs the same, so sample n needs
+no history. That makes batches equal for any number of workers, any store and any number of ranks,
+and a resumed run goes on with the very next patch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from esr.errors import UserError
+
+WORDS = 8  # 64-bit words a sample: two Philox blocks
+_DOMAIN = 0x6573722D70617463  # second half of the key: keeps other uses of the seed apart
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What was drawn for consecutive samples; every array has one row a sample."""
+
+    image: np.ndarray
+    """Index of the image."""
+    row: np.ndarray
+    """First row of the patch in LR pixels."""
+    column: np.ndarray
+    """First column of the patch in LR pixels."""
+    code: np.ndarray
+    """Element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)."""
+    channels: np.ndarray
+    """Permutation of the colours, 0..5 (`esr.data.augment.permute_channels`)."""
+    uniform: np.ndarray
+    """Three numbers in [0, 1) for the mixing augmentations, (N, 3)."""
+    noise: np.ndarray
+    """Seed of the sample's degradation, int64."""
+
+
+class PatchSampler:
+    """Draws patches from images of given sizes.
+
+    Args:
+        sizes: height and width of every LR image, (images, 2).
+        probabilities: of every image; they need not sum to one.
+        seed: of the run.
+    """
+
+    def __init__(self, sizes: np.ndarray, probabilities: np.ndarray, seed: int):
+        self.sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+        total = np.cumsum(np.asarray(probabilities, dtype=np.float64))
+        self._cumulative = total / total[-1]
+        self.seed = seed
+
+    def draw(self, first: int, count: int, patch: int) -> Draws:
+        """Samples `first` to `first + count - 1` with LR patches of side `patch`."""
+        counter = first * (WORDS // 4)
+        generator = np.random.Philox(
+            key=np.array([self.seed % 2**64, _DOMAIN], dtype=np.uint64),
+            counter=np.array([counter, 0, 0, 0], dtype=np.uint64),
+        )
+        words = generator.random_raw(count * WORDS).reshape(count, WORDS)
+        unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        image = np.searchsorted(self._cumulative, unit[:, 0], side="right")
+        room = self.sizes[image] - patch + 1
+        return Draws(
+            image=image,
+            row=np.floor(unit[:, 1] * room[:, 0]).astype(np.int64),
+            column=np.floor(unit[:, 2] * room[:, 1]).astype(np.int64),
+            code=(words[:, 3] & np.uint64(7)).astype(np.int64),
+            channels=((words[:, 3] >> np.uint64(3)) % np.uint64(6)).astype(np.int64),
+            uniform=unit[:, 4:7],
+            noise=words[:, 7].view(np.int64),
+        )
+
+
+def probabilities(
+    sizes: np.ndarray,
+    members: Sequence[int],
+    weights: Sequence[float | None],
+    sampling: Literal["area", "image"],
+) -> np.ndarray:
+    """Probability of every image.
+
+    Args:
+        sizes: LR sizes, (images, 2).
+        members: number of images of each set, in the order of `sizes`.
+        weights: of each set; None: by its area (or, sampling by image, by its number of images).
+        sampling: within a set, by area (every pixel equally likely) or uniform by image.
+
+    Raises:
+        UserError: some sets have weights and others not, a weight is negative, or all are zero.
+    """
+    mass = sizes.prod(axis=1).astype(np.float64) if sampling == "area" else np.ones(len(sizes))
+    given = [weight for weight in weights if weight is not None]
+    if given and len(given) < len(weights):
+        raise UserError("either all training sets have a weight or none: set data.train.*.weight")
+    if given and (min(given) < 0 or sum(given) == 0):
+        raise UserError(f"weights of training sets must be positive, got {given}")
+    if not given:
+        return mass / mass.sum()
+    shares = np.split(mass, np.cumsum(members)[:-1])
+    parts = [share / share.sum() * w for share, w in zip(shares, given, strict=True)]
+    return np.concatenate(parts) / sum(given)
