@@ -76,6 +76,14 @@ def test_exact_equals_torch_flop_counter():
     assert found.convs == 5
 
 
+@pytest.mark.parametrize("counter", COUNTERS)
+def test_inference_mode_changes_nothing(counter):
+    net = Everything()
+    with torch.inference_mode():
+        inside = complexity(net, (H, W), counter)
+    assert inside == complexity(net, (H, W), counter)
+
+
 def test_fvcore_is_reproduced():
     fvcore = pytest.importorskip("fvcore.nn")
     net = Everything().eval()

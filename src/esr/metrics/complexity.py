@@ -16,7 +16,7 @@ memory; only one that needs real values runs for real.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,8 @@ def complexity(
     """
     if counter not in COUNTERS:
         raise UserError(f"counter '{counter}' is unknown; there are: {', '.join(COUNTERS)}")
-    with _evaluating(net):
+    # In inference mode torch would keep `linear` and the like whole.
+    with _evaluating(net), torch.inference_mode(False), torch.no_grad():
         modules, operators = _count(net, size)
     kind = COUNTERS[counter]
     flops = {"hooks": modules.flops, "fvcore": operators.fvcore, "exact": operators.macs}[kind]
@@ -168,9 +169,7 @@ def _run(
 ) -> tuple[ModuleCounter, OperatorCounter]:
     modules = ModuleCounter()
     operators = OperatorCounter(parameters)
-    # A compiled network would show its fused kernels instead of its operators.
-    eager = torch.compiler.set_stance("force_eager")
-    with torch.no_grad(), eager, modules.attached(net), operators:
+    with _eager(net), modules.attached(net), operators:
         functional_call(net, {**parameters, **buffers}, (image,))
     return modules, operators
 
@@ -198,6 +197,13 @@ def _advice(net: nn.Module, size: tuple[int, int]) -> str:
                 continue
             return f" ({side}x{side} is the nearest square it takes)"
     return ""
+
+
+def _eager(net: nn.Module) -> AbstractContextManager[object]:
+    """Keep a compiled network from showing its fused kernels instead of its operators."""
+    if any(module._compiled_call_impl is not None for module in net.modules()):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()  # `set_stance` alone takes two seconds to import the compiler
 
 
 @contextmanager
