@@ -9,9 +9,7 @@ come from and how their keys translate into ours. `load` gives the network behin
 """
 
 import csv
-import hashlib
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -23,8 +21,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from esr import weights as weights_file
 from esr.config import build, compose, experiments_dir
 from esr.errors import UserError
+from esr.provenance import sha256
 from esr.renaming import rename_all
 
 SOURCES = {
@@ -142,10 +142,8 @@ def load(
     found = entry(name)
     if not (experiments_dir() / found.collection / f"{found.slug}.yaml").is_file():
         raise UserError(f"{found.name} was never released: there is only its published row")
-    overrides = [f"+{found.collection}={found.slug}"]
-    if found.collection in SOURCES:  # a group of conf/train.yaml already
-        overrides = [f"{found.collection}={found.slug}"]
-    net = build(compose("train", [*overrides, *([f"model={model}"] if model else [])]).model)
+    overrides = [f"{found.collection}={found.slug}", *([f"model={model}"] if model else [])]
+    net = build(compose("train", overrides).model)
     if weights is not None:
         path = official_file(found, folder) if weights == "official" else Path(weights)
         load_strict(net, read_official(found, path), str(path))
@@ -164,7 +162,7 @@ def official_file(found: Entry, folder: str | Path | None = None) -> Path:
     path = Path(folder or os.environ.get(WEIGHTS_FOLDER) or cache).expanduser() / found.file
     if not path.is_file():
         _download(found, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     if digest != found.sha256:
         raise UserError(
             f"{path} is not the official file of {found.name}: its sha256 is {digest}, "
@@ -177,18 +175,10 @@ def read_official(found: Entry, path: Path) -> State:
     """The tensors of a file in the official format under our names, unused ones left out.
 
     Raises:
-        UserError: absent, not a file of tensors, or not laid out as the entry says.
+        UserError: absent, damaged, or not a file of tensors alone.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content[found.nesting] if found.nesting else content
-        return to_ours(found, {key.removeprefix(found.prefix): state[key] for key in state})
-    except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path} does not hold tensors alone, so it was not opened") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not in the format of {found.name}: {error}") from error
+    tensors = weights_file.read(path).tensors
+    return to_ours(found, {key.removeprefix(found.prefix): tensors[key] for key in tensors})
 
 
 def to_ours(found: Entry, official: Mapping[str, Any]) -> dict[str, Any]:
