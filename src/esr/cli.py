@@ -3,12 +3,13 @@
 import difflib
 import os
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,14 +43,24 @@ def _command(task: Callable[[DictConfig], Any], name: str) -> None:
     """Run `task` under Hydra; whatever the user did wrong is told without a traceback."""
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the message below is ours
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)
+
+    def guarded(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except UserError as error:
+            if wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # a sweep has to learn of it
+            raise SystemExit(f"error: {error}") from None  # Hydra would print the overrides first
+
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(1)
+        raise SystemExit(f"error: {explain(error)}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None
 
 
 def explain(error: BaseException) -> str:

@@ -1,12 +1,9 @@
 """One training run from configuration to result: announce, train, deploy, report."""
 
-import json
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,14 +12,13 @@ from rich.console import Console
 from torch import nn
 
 from esr import checkpoints, evaluation, provenance, runs, zoo
-from esr.callbacks.checkpoint import BEST, LAST, Checkpoint
+from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.datamodule import SRData
 from esr.errors import UserError
 from esr.losses.weighted import WeightedLoss
 from esr.models.bicubic import Bicubic
 from esr.report import print_table
-from esr.surgery.fuse import deploy_config, fuse
 from esr.training import SuperResolution
 
 console = Console()
@@ -113,20 +109,24 @@ def _announce(
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     device = trainer.strategy.root_device
     lines = [
-        f"network   {cfg.name} x{cfg.scale}, {parameters:.3f} M parameters while training",
+        f"network            {cfg.name} x{cfg.scale}, {parameters:.3f} M parameters while training",
         *data.describe(),
-        f"training  {trainer.max_steps} steps, loss {' + '.join(cfg.loss)}, seed {cfg.seed}",
-        f"device    {provenance.describe_device(device)['name']} ({device.type}"
+        f"training           {trainer.max_steps} steps, {' + '.join(cfg.loss)}, seed {cfg.seed}",
+        f"device             {provenance.describe_device(device)['name']} ({device.type}"
         f"{f' x{trainer.world_size}' if trainer.world_size > 1 else ''}), precision "
         f"{trainer.precision}",
-        f"folder    {folder}",
+        f"folder             {folder}",
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _train(
-    trainer: pl.Trainer, module: SuperResolution, data: SRData, checkpoint: Path | None, folder: Path
+    trainer: pl.Trainer,
+    module: SuperResolution,
+    data: SRData,
+    checkpoint: Path | None,
+    folder: Path,
 ) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -135,8 +135,11 @@ def _train(
             saved = folder / "checkpoints" / LAST
             console.print(
                 f"interrupted at step {trainer.global_step}; "
-                + (f"go on with: python train.py resume={folder}" if saved.exists() else
-                   "nothing was saved yet"),
+                + (
+                    f"go on with: python train.py resume={folder}"
+                    if saved.exists()
+                    else "nothing was saved yet"
+                ),
                 highlight=False,
                 soft_wrap=True,
             )
@@ -165,14 +168,14 @@ def _result(
         weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
         net.load_state_dict(weights)
     device = trainer.strategy.root_device
-    model = deploy_config(plain(cfg.model))
-    deployed = fuse(net).eval().to(device)
     path = folder / "deploy.safetensors"
-    checkpoints.save_deploy(deployed, model, path, {"scale": cfg.scale, "name": str(cfg.name)})
+    checkpoints.save_deploy(net, plain(cfg.model), path, {"scale": cfg.scale, "name": cfg.name})
+    deployed = checkpoints.load(path).to(device)
     metrics = evaluation.evaluate(deployed, data, device)
     baseline = evaluation.fidelity(Bicubic(cfg.scale).to(device), data, device)
     runs.write_json(
-        folder / runs.RESULT, {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step}
+        folder / runs.RESULT,
+        {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step},
     )
     print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
     console.print(f"saved to {folder}", highlight=False, soft_wrap=True)

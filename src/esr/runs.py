@@ -1,12 +1,12 @@
 """Run folders: claimed once, never shared, and complete enough to repeat or resume a run.
 
-    RUN/config.yaml       the configuration, interpolations kept: `--config-dir RUN --config-name config`
-    RUN/resolved.yaml     the same with every value worked out
-    RUN/overrides.yaml    what was typed
-    RUN/environment.json  commit, versions, device, seed, checksum of the data
-    RUN/metrics.csv       what was logged
-    RUN/checkpoints/      best.ckpt, last.ckpt
-    RUN/deploy.safetensors, RUN/result.json, RUN/images/
+RUN/config.yaml       what was composed: `--config-dir RUN --config-name config` repeats it
+RUN/resolved.yaml     the same with every value worked out
+RUN/overrides.yaml    what was typed
+RUN/environment.json  commit, versions, device, seed, checksum of the data
+RUN/metrics.csv       what was logged
+RUN/checkpoints/      best.ckpt, last.ckpt
+RUN/deploy.safetensors, RUN/result.json, RUN/images/
 """
 
 import json
@@ -111,9 +111,13 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> DictConfig:
     for override in overrides:
         key, _, value = override.partition("=")
         if OmegaConf.select(cfg, key) is None and "." not in key and key not in cfg:
-            raise UserError(f"unknown key {key} in {path / CONFIG}. Known: {', '.join(map(str, cfg))}")
+            raise UserError(
+                f"unknown key {key} in {path / CONFIG}. Known: {', '.join(map(str, cfg))}"
+            )
         if isinstance(OmegaConf.select(cfg, key), DictConfig):
-            raise UserError(f"{override}: a resumed run keeps its {key}; only values can be changed")
+            raise UserError(
+                f"{override}: a resumed run keeps its {key}; only values can be changed"
+            )
         OmegaConf.update(cfg, key, OmegaConf.create(f"v: {value}").v)
     return cfg
 

@@ -49,7 +49,8 @@ class SuperResolution(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
         terms = getattr(self.loss, "last", {})
         if len(terms) > 1:
-            self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)
+            named = {f"train/{name}": value for name, value in terms.items()}
+            self.log_dict(named, batch_size=size)
         return loss
 
     def validation_step(

@@ -54,11 +54,10 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         """Save as usual; an interrupt that waited for this moment is let through."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self._interrupted:
-            # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
-            if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-                trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
-                raise KeyboardInterrupt
+        # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
+        if self._interrupted and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
+            raise KeyboardInterrupt
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

@@ -97,11 +97,18 @@ class Progress(ProgressBar):
         if not self._enabled or trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
-        shown = {name: form.format(float(metrics[key])) for key, (name, form) in COLUMNS.items()
-                 if key in metrics}
+        shown = {
+            name: form.format(float(metrics[key]))
+            for key, (name, form) in COLUMNS.items()
+            if key in metrics
+        }
         loss = float(metrics.get("train/loss", float("nan")))
-        row = {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step),
-               "loss": f"{loss:.4f}", **shown}
+        row = {
+            "epoch": str(trainer.current_epoch + 1),
+            "step": str(trainer.global_step),
+            "loss": f"{loss:.4f}",
+            **shown,
+        }
         if list(row) != self._header:
             self._header = list(row)
             self.print("".join(f"{name:>12}" for name in row), style="bold", highlight=False)
