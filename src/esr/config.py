@@ -52,8 +52,8 @@ Plugins.instance().register(ExperimentsSearchPath)
 
 
 def _ratio(fraction: float, total: int) -> int:
-    """`${share:0.5,${trainer.max_steps}}`: a step count as a share of another."""
-    return round(float(fraction) * int(total))
+    """`${share:0.5,${trainer.max_steps}}`: a step count as a share of another, at least 1."""
+    return max(1, round(float(fraction) * int(total)))
 
 
 OmegaConf.register_new_resolver("share", _ratio, replace=True)

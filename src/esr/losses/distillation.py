@@ -183,8 +183,8 @@ class AffinityDistillation(FeatureDistillation):
 
     def affinity(self, features: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, P, P), P the number of places."""
-        size = [min(self.grid, side) for side in features.shape[-2:]]
-        places = F.normalize(F.adaptive_avg_pool2d(features, size).flatten(2), dim=1)
+        height, width = (min(self.grid, side) for side in features.shape[-2:])
+        places = F.normalize(F.adaptive_avg_pool2d(features, (height, width)).flatten(2), dim=1)
         return places.transpose(1, 2) @ places
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
