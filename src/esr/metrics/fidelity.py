@@ -9,6 +9,8 @@ float64 over exactly represented values, so a GPU and a CPU agree far below 1e-4
 A non-finite pixel makes the score NaN: it is never hidden by the clamping.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -122,7 +124,7 @@ def _blur(x: Tensor) -> Tensor:
 
 
 class MeanScore(Metric):
-    """Mean of a per-image score, right under DDP: every image counts once on the whole.
+    """Mean of scores of images, right under DDP: every image counts once on the whole.
 
     States are a sum and a count, so batch sizes and the number of processes do not matter. A
     distributed sampler repeats images to fill the last round; `keep` leaves the repetitions out.
@@ -132,21 +134,15 @@ class MeanScore(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, border: int):
+    def __init__(self) -> None:
         super().__init__()
-        self.border = border
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def score(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Score of each image, (N,)."""
-        raise NotImplementedError
-
-    def update(self, sr: Tensor, hr: Tensor, keep: Tensor | None = None) -> None:
-        """Add a batch of RGB (N, 3, H, W) in [0, 1]; `keep` is a bool (N,), default all."""
-        scores = self.score(sr, hr)
+    def update(self, scores: Tensor, keep: Tensor | None = None) -> None:
+        """Add scores of images (N,); `keep` is a bool (N,), default all."""
         if keep is not None:
-            scores = scores[keep]
+            scores = scores[keep.to(scores.device)]
         self.total += scores.sum()
         self.count += scores.numel()
 
@@ -159,30 +155,35 @@ class MeanScore(Metric):
         return self
 
 
-class PSNRRGB(MeanScore):
-    """Mean of `psnr_rgb`."""
+class _MeanOfImages(MeanScore):
+    score: Callable[[Tensor, Tensor, int], Tensor]
 
-    def score(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Decibels of each image."""
-        return psnr_rgb(sr, hr, self.border)
+    def __init__(self, border: int):
+        super().__init__()
+        self.border = border
 
-
-class PSNRY(MeanScore):
-    """Mean of `psnr_y`."""
-
-    def score(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Decibels of each image."""
-        return psnr_y(sr, hr, self.border)
+    def update(self, sr: Tensor, hr: Tensor, keep: Tensor | None = None) -> None:  # pyright: ignore
+        """Add a batch of RGB (N, 3, H, W) in [0, 1]; `keep` is a bool (N,), default all."""
+        super().update(type(self).score(sr, hr, self.border), keep)
 
 
-class SSIMY(MeanScore):
-    """Mean of `ssim_y`."""
+class PSNRRGB(_MeanOfImages):
+    """Mean of `psnr_rgb` over images."""
 
-    def score(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Similarity of each image."""
-        return ssim_y(sr, hr, self.border)
+    score = staticmethod(psnr_rgb)
 
 
-def fidelity_metrics(border: int) -> dict[str, MeanScore]:
-    """The metrics logged at each validation, by the last part of their keys."""
-    return {"psnr_rgb": PSNRRGB(border), "psnr_y": PSNRY(border), "ssim_y": SSIMY(border)}
+class PSNRY(_MeanOfImages):
+    """Mean of `psnr_y` over images."""
+
+    score = staticmethod(psnr_y)
+
+
+class SSIMY(_MeanOfImages):
+    """Mean of `ssim_y` over images."""
+
+    score = staticmethod(ssim_y)
+
+
+SCORES = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim_y": ssim_y}
+"""What is taken of each image at each validation, by the last part of its key."""

@@ -1,0 +1,232 @@
+"""The evaluation: what the callback logs while training and what `evaluate.py` prints.
+
+Both use these functions, so both give the same figures: fidelity on the validation images,
+complexity by the challenge's counter, and runtime and memory of the form to deploy.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from esr.metrics import memory, runtime
+from esr.metrics.complexity import Complexity, complexity
+from esr.metrics.fidelity import SCORES, MeanScore
+from esr.metrics.memory import Memory
+from esr.metrics.runtime import Runtime
+from esr.models.rlfn import RLFN
+from esr.surgery.fuse import fusable, fuse
+
+REFERENCE = "ntire2022/rlfn"
+"""The entry that runtimes are set against: the winner, whose plain convolutions run anywhere."""
+
+Batch = dict[str, Any]
+
+
+class ValidationData(Protocol):
+    """What is asked of a data module: a loader for each named set, and the scale."""
+
+    scale: int
+    val_names: list[str]
+
+    def val_dataloader(self) -> Sequence[Iterable[Batch]]:
+        """Loaders of `{"lr", "hr", "name"}` in the order of `val_names`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Image:
+    """One scored image: its SR (1, 3, H, W), not clamped, and its scores."""
+
+    name: str
+    sr: Tensor
+    scores: dict[str, float]
+
+
+class Fidelity:
+    """Mean scores of several validation sets, over all processes.
+
+    Args:
+        names: of the sets; the first is the primary one, whose keys carry no name.
+        scale: the border that is ignored.
+        device: where the scores are summed.
+    """
+
+    def __init__(self, names: Sequence[str], scale: int, device: torch.device | str = "cpu"):
+        self.names = list(names) or [""]
+        self.scale = scale
+        self.not_finite: list[str] = []
+        self._means = [{key: MeanScore().to(device) for key in SCORES} for _ in self.names]
+
+    def update(
+        self, sr: Tensor, batch: Batch, index: int = 0, keep: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Score a batch of set `index`; returns the scores of each image, (N,).
+
+        Args:
+            sr: (N, 3, H, W).
+            batch: with `hr` and, if images have them, `name`.
+            index: position of the set in `names`.
+            keep: bool (N,), False for an image that another process counts.
+        """
+        scores = {key: score(sr, batch["hr"], self.scale) for key, score in SCORES.items()}
+        for key, value in scores.items():
+            self._means[index][key].update(value, keep)
+        for i in torch.nonzero(scores["psnr_rgb"].isnan()).flatten().tolist():
+            self.not_finite.append(batch.get("name", [f"image {i}"] * len(sr))[i])
+        return scores
+
+    def compute(self) -> dict[str, float]:
+        """Means by key: `val/psnr_rgb` of the first set and, if several, `val/SET/psnr_rgb`.
+
+        A network whose output is not finite has no score: NaN, and a warning names the images.
+        """
+        if self.not_finite:
+            warnings.warn(
+                f"the network's output is not finite (NaN or infinite) in "
+                f"{len(self.not_finite)} images, the first is {self.not_finite[0]}: no score",
+                stacklevel=2,
+            )
+        values = [{key: mean.compute().item() for key, mean in m.items()} for m in self._means]
+        found = {f"val/{key}": value for key, value in values[0].items()}
+        if len(self.names) > 1:
+            for name, scores in zip(self.names, values, strict=True):
+                found |= {f"val/{name}/{key}": value for key, value in scores.items()}
+        return found
+
+
+@torch.inference_mode()
+def images(
+    net: nn.Module,
+    loader: Iterable[Batch],
+    fidelity: Fidelity,
+    index: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Image]:
+    """Super-resolve and score the images of a loader one by one, adding them to `fidelity`."""
+    for batch in loader:
+        batch = {**batch, "lr": batch["lr"].to(device), "hr": batch["hr"].to(device)}
+        sr = net(batch["lr"])
+        scores = fidelity.update(sr, batch, index)
+        for i, name in enumerate(batch["name"]):
+            yield Image(name, sr[i : i + 1], {key: v[i].item() for key, v in scores.items()})
+
+
+def fidelity(
+    net: nn.Module, data: ValidationData, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """Mean PSNR and SSIM of `net` on every validation set of `data`, by the keys of the log.
+
+    Args:
+        net: takes and gives RGB (N, 3, H, W) in [0, 1]; is set to evaluation mode.
+        data: with `setup` done.
+        device: where the images go; the network is expected there.
+    """
+    net.eval()
+    found = Fidelity(data.val_names, data.scale, device)
+    for index, loader in enumerate(data.val_dataloader()):
+        for _ in images(net, loader, found, index, device):
+            pass
+    return found.compute()
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What a network costs, each figure with its protocol; what was not measured is None."""
+
+    complexity: Complexity
+    runtime: Runtime | None = None
+    memory: Memory | None = None
+    reference: str | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """The figures by the keys of the log; those that were not measured are absent."""
+        static = self.complexity
+        found: dict[str, float] = {
+            "eff/params_m": static.params / 1e6,
+            "eff/flops_g": static.flops / 1e9,
+            "eff/acts_m": static.acts / 1e6,
+            "eff/convs": static.convs,
+        }
+        if self.runtime is not None:
+            found["eff/runtime_ms"] = self.runtime.ms
+            if self.runtime.ratio is not None:
+                found["eff/runtime_ratio"] = self.runtime.ratio
+        if self.memory is not None:
+            found["eff/memory_mib"] = self.memory.peak
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Everything as plain values, for a result file."""
+        return dataclasses.asdict(self)
+
+
+def efficiency(
+    net: nn.Module,
+    device: torch.device | str = "cpu",
+    size: tuple[int, int] = (256, 256),
+    counter: str = "ntire2022",
+    protocol: str = "stable",
+    inputs: Sequence[Tensor] | None = None,
+    reference: nn.Module | None = None,
+    seconds: float | None = 3.0,
+    known: Complexity | None = None,
+) -> Efficiency:
+    """Complexity, runtime and peak memory of the deploy form of `net`.
+
+    Args:
+        net: on `device`; merged first (a copy) if it still has training-form blocks.
+        device: where `net` is.
+        size: of the input that is counted, and timed if there are no `inputs`.
+        counter: see `esr.metrics.complexity`.
+        protocol: see `esr.metrics.runtime`.
+        inputs: images (1, 3, H, W) to time; one image of noise of `size` by default.
+        reference: timed in turns with `net`; see `reference_network`.
+        seconds: bound of the timing; 0 leaves runtime and memory out.
+        known: complexity from before, if the structure is the same.
+
+    Raises:
+        UserError: unknown counter or protocol, or the network cannot take the size.
+    """
+    if fusable(net):
+        net = fuse(net)
+    static = known or complexity(net, size, counter)
+    if seconds == 0:
+        return Efficiency(static)
+    inputs = [noise(size)] if inputs is None else inputs
+    used = memory.measure(net, inputs, device)
+    timed = runtime.measure(net, inputs, device, protocol, reference, seconds)
+    return Efficiency(static, timed, used, None if reference is None else REFERENCE)
+
+
+def evaluate(
+    net: nn.Module, data: ValidationData, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """Fidelity on `data` and efficiency by the default protocols, by the keys of the log."""
+    reference = reference_network(data.scale, device)
+    cost = efficiency(net, device, reference=reference)
+    return fidelity(net, data, device) | cost.metrics()
+
+
+def reference_network(scale: int, device: torch.device | str = "cpu") -> nn.Module:
+    """The network that runtimes are set against, with random weights: time does not depend on them.
+
+    The state of the random generators is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return RLFN(scale).to(device).eval()
+
+
+def noise(size: tuple[int, int]) -> Tensor:
+    """An image (1, 3, H, W) of uniform noise, always the same."""
+    return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def structure(net: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What complexity depends on: the names and shapes of the parameters."""
+    return tuple((name, tuple(p.shape)) for name, p in net.named_parameters())

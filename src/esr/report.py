@@ -1,0 +1,112 @@
+"""Results for people and for files: a table on the screen, CSV, JSON and Markdown.
+
+A row is a mapping from column to value. What is absent, None or NaN is shown as a dash or left
+empty, never as zero.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+DIGITS = {
+    "psnr": 3,
+    "ssim": 4,
+    "params_m": 3,
+    "flops_g": 2,
+    "acts_m": 2,
+    "runtime_ms": 2,
+    "ave_time_ms": 2,
+    "ratio": 3,
+    "memory_mib": 1,
+    "mem_m": 2,
+    "convs": 0,
+}
+"""Decimals by a part of the column's name, the table's own precision; others get four digits."""
+
+Row = Mapping[str, Any]
+
+
+def print_table(title: str, rows: Mapping[str, Row], console: Console | None = None) -> None:
+    """Print one line per name, columns in the order of first appearance.
+
+    Args:
+        title: above the table.
+        rows: metrics by name; keys of the log lose their `val/` and `eff/`.
+        console: where to; standard output by default.
+    """
+    columns = columns_of(list(rows.values()))
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.removeprefix("val/").removeprefix("eff/"), justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(shown(column, row.get(column)) for column in columns))
+    console = console or Console()
+    # Where the output is no terminal (a log file), a table is as wide as it needs to be.
+    console.print(table, width=None if console.is_terminal else 200)
+
+
+def shown(column: str, value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None or value == "":
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
+        return "NaN"
+    digits = [digits for part, digits in DIGITS.items() if part in column]
+    return f"{value:.{digits[0]}f}" if digits else f"{value:.4g}"
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
+    """A Markdown table, numbers to the right."""
+    columns = list(columns or columns_of(rows))
+    numeric = [
+        all(isinstance(row.get(c), (int, float, type(None))) for row in rows) for c in columns
+    ]
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|",
+    ]
+    for row in rows:
+        cells = (shown(column, row.get(column)).replace("|", "\\|") for column in columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+    """Write rows under one header; absent values and None are empty fields."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(
+            file, columns or columns_of(rows), restval="", extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON; NaN and infinity, which JSON has no word for, become strings."""
+    path.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Every column of the rows, in the order of first appearance."""
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
