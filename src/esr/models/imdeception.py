@@ -1,0 +1,142 @@
+"""IMDeception, team Aselsan Research (NTIRE 2022, arXiv:2204.11674): grouped multi-distillation.
+
+Wherever IMDN has a 3x3 convolution, this network has a grouped one with a 1x1 after it; two
+attention layers let blocks of 32x32 pixels mix across the image.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.models.layers import leaky_relu, pixel_shuffle_tail
+from esr.models.network import Network
+from esr.models.windows import merge, partition
+
+
+class GroupedConv(nn.Module):
+    """A grouped 3x3 convolution, ReLU and a 1x1 convolution.
+
+    The groups are convolutions of their own: published so, and counted so (134 in the network).
+
+    Args:
+        inputs: channels of the input, a multiple of `groups`.
+        outputs: channels of the output, a multiple of `groups`.
+        groups: number of groups.
+    """
+
+    def __init__(self, inputs: int, outputs: int, groups: int = 4):
+        super().__init__()
+        self.groups = nn.ModuleList(
+            nn.Conv2d(inputs // groups, outputs // groups, 3, padding=1) for _ in range(groups)
+        )
+        self.project = nn.Conv2d(outputs, outputs, 1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        pieces = x.chunk(len(self.groups), dim=1)
+        y = torch.cat([conv(p) for conv, p in zip(self.groups, pieces, strict=True)], dim=1)
+        return self.project(self.act(y))
+
+
+class GIDB(nn.Module):
+    """Global progressive block: four stages, each keeping some channels and handing on the rest.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        shallow: channels that a stage keeps.
+        deep: channels that it hands on.
+    """
+
+    def __init__(self, inputs: int, outputs: int, shallow: int, deep: int):
+        super().__init__()
+        self.shallow = shallow
+        self.stages = nn.ModuleList(
+            [
+                GroupedConv(inputs, shallow + deep),
+                GroupedConv(deep, shallow + deep),
+                GroupedConv(deep, shallow + deep),
+                GroupedConv(deep, shallow),
+            ]
+        )
+        self.fuse = nn.Conv2d(4 * shallow + inputs, outputs, 1)
+        self.act = leaky_relu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        kept, rest = [], x
+        for stage in self.stages:
+            slice_, rest = self.act(stage(rest)).tensor_split([self.shallow], dim=1)
+            kept.append(slice_)
+        return self.fuse(torch.cat((*kept, x), dim=1))
+
+
+class BlockAttention(nn.Module):
+    """Attention among the 64 patches of 4x4 pixels in each block of 32x32.
+
+    The image is padded with zeros to a multiple of 64 *plus* another 64 where it already is one,
+    and the padding is attended to: both belong to the published network.
+
+    Args:
+        channels: channels of the input and the output.
+        hidden: channels of queries, keys and values each.
+    """
+
+    patch = 4
+    block = 8
+    multiple = 64
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * hidden, 1)
+        self.project = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        height, width = x.shape[2:]
+        right, bottom = (self.multiple - side % self.multiple for side in (width, height))
+        qkv = F.pixel_unshuffle(F.pad(self.qkv(x), (0, right, 0, bottom)), self.patch)
+        rows, columns = qkv.shape[2:]
+        q, k, v = partition(qkv.permute(0, 2, 3, 1), self.block).chunk(3, dim=-1)
+        blocks = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # not divided by sqrt(192)
+        y = merge(blocks, self.block, rows, columns).permute(0, 3, 1, 2)
+        return x + self.project(F.pixel_shuffle(y, self.patch)[..., :height, :width])
+
+
+class IMDeception(Network):
+    """Six blocks; each keeps a slice for the end, as the stages within them do.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        core: channels of a slice; the network is four times as wide.
+    """
+
+    def __init__(self, scale: int = 4, data_range: float = 1.0, core: int = 16):
+        super().__init__(scale, data_range)
+        width, deep = 4 * core, 3 * core
+        self.core = core
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            [GIDB(width, width, core, deep)]
+            + [GIDB(deep, width, core, deep) for _ in range(4)]
+            + [GIDB(deep, core, core, 2 * core)]
+        )
+        self.attention = nn.ModuleList(BlockAttention(deep, deep // 4) for _ in range(2))
+        self.fuse = nn.Conv2d(6 * core, width, 1)
+        self.trunk = nn.Conv2d(width, width, 3, padding=1)
+        self.tail = pixel_shuffle_tail(width, scale)
+        self.act = leaky_relu()
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`."""
+        rest = head = self.head(x)
+        kept = []
+        for n, block in enumerate(self.blocks, start=1):
+            slice_, rest = block(rest).tensor_split([self.core], dim=1)
+            kept.append(slice_)
+            if n in (2, 4):
+                rest = self.attention[n // 2 - 1](rest)
+        y = self.act(self.fuse(torch.cat(kept, dim=1)))
+        return self.tail(self.act(self.trunk(y)) + head)

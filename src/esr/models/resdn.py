@@ -1,0 +1,99 @@
+"""ResDN, team cipher (NTIRE 2022): residual dense distillation and a top-down fusion."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from esr.models.esa import ESA
+from esr.models.layers import pixel_shuffle_tail
+from esr.models.mean_shift import MeanShift
+from esr.models.network import Network
+
+
+def preactivated(inputs: int, outputs: int, kernel_size: int = 1) -> nn.Sequential:
+    """PReLU with a slope per channel, then a convolution."""
+    conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(nn.PReLU(inputs), conv)
+
+
+class ResDB(nn.Module):
+    """Three stages; each keeps slices for all later ones and refines `width` channels.
+
+    Args:
+        width: channels of the input and the output.
+        slice_width: channels of one kept slice.
+        esa_width: channels inside the attention.
+    """
+
+    def __init__(self, width: int, slice_width: int, esa_width: int):
+        super().__init__()
+        self.slice_width = slice_width
+        # Stage k sees k slices and makes one for each stage after it and for the end: 3 - k.
+        self.expand = nn.ModuleList(
+            preactivated(width + k * slice_width, width + (3 - k) * slice_width) for k in range(3)
+        )
+        self.refine = nn.ModuleList(preactivated(width, width, 3) for _ in range(3))
+        self.fuse = preactivated(width + 3 * slice_width, width)
+        self.attention = ESA(width, esa_width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        y = x
+        kept: Sequence[list[torch.Tensor]] = ([], [], [])  # for stages 1 and 2, and for the end
+        for k, (expand, refine) in enumerate(zip(self.expand, self.refine, strict=True)):
+            seen = torch.cat((y, *kept[k - 1]), dim=1) if k else y
+            wide, *slices = expand(seen).split([y.shape[1], *[self.slice_width] * (3 - k)], dim=1)
+            for target, piece in zip(kept[k:], slices, strict=True):
+                target.append(piece)
+            y = y + refine(wide)
+        return self.attention(self.fuse(torch.cat((y, *kept[2]), dim=1))) + x
+
+
+class ResDN(Network):
+    """Blocks in series whose outputs are joined from the last to the first, half and half.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels, even.
+        depth: blocks.
+        slice_width: channels of one slice kept by a block's stage.
+        esa_width: channels inside the attention.
+    """
+
+    min_size = ESA.min_size
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 1.0,
+        width: int = 48,
+        depth: int = 4,
+        slice_width: int = 16,
+        esa_width: int = 12,
+    ):
+        super().__init__(scale, data_range)
+        self.subtract_mean = MeanShift(-data_range)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResDB(width, slice_width, esa_width) for _ in range(depth))
+
+        def half() -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(width, width // 2, 1), nn.ReLU(inplace=True))
+
+        self.top = nn.ModuleList(half() for _ in range(depth - 1))
+        self.lateral = nn.ModuleList(half() for _ in range(depth - 1))
+        self.trunk = nn.Conv2d(width, width, 3, padding=1)
+        self.tail = pixel_shuffle_tail(width, scale)
+        self.add_mean = MeanShift(data_range)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`."""
+        y = head = self.head(self.subtract_mean(x))
+        outputs = []
+        for block in self.blocks:
+            y = block(y)
+            outputs.append(y)
+        for top, lateral, earlier in zip(self.top, self.lateral, outputs[-2::-1], strict=True):
+            y = torch.cat((top(y), lateral(earlier)), dim=1)
+        return self.add_mean(self.tail(self.trunk(y + head)))

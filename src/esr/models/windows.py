@@ -1,0 +1,152 @@
+"""Window attention of Swin (Liu et al., ICCV 2021) on (N, H, W, C) images of any size.
+
+Attention within windows of `size` x `size` pixels; a shifted layer moves the windows by half their
+side and masks pairs that only meet because the image was rolled round. Masks and position indices
+follow from the sizes and are computed, so official files that carry them as buffers need none.
+
+Inputs of the linear layers keep the layouts of the official implementations, (windows, pixels, C)
+in the attention and (N, H*W, C) in the Swin block's MLP, since the challenge's counter reads a
+linear layer's cost off the second dimension.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def partition(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Cut (N, H, W, C), H and W multiples of `size`, into (N * windows, size * size, C)."""
+    n, height, width, channels = x.shape
+    x = x.view(n, height // size, size, width // size, size, channels)
+    return x.transpose(2, 3).reshape(-1, size * size, channels)
+
+
+def merge(windows: torch.Tensor, size: int, height: int, width: int) -> torch.Tensor:
+    """Undo `partition`: (N * windows, size * size, C) to (N, height, width, C)."""
+    x = windows.view(-1, height // size, width // size, size, size, windows.shape[-1])
+    return x.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
+
+
+def missing(length: int, size: int) -> int:
+    """Pixels to append so that `length` becomes a multiple of `size`."""
+    return -length % size
+
+
+def relative_position(size: int) -> torch.Tensor:
+    """Row of the bias table for each pair of pixels of a window: int64 (size**2, size**2)."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    dy, dx = (t.flatten()[:, None] - t.flatten()[None, :] + size - 1 for t in (y, x))
+    return dy * (2 * size - 1) + dx
+
+
+@lru_cache(maxsize=8)
+def shift_mask(height: int, width: int, size: int, shift: int) -> torch.Tensor:
+    """What to add to the logits of windows shifted by `shift`: float (windows, size**2, size**2).
+
+    0 between pixels that are neighbours in the image, -100 between those that meet only because
+    the shift rolled one edge to the other.
+    """
+
+    def region(length: int) -> torch.Tensor:
+        position = torch.arange(length)
+        return (position >= length - size).int() + (position >= length - shift).int()
+
+    regions = 3 * region(height)[:, None] + region(width)[None, :]
+    labels = partition(regions[None, :, :, None], size).squeeze(-1)
+    return torch.where(labels[:, :, None] == labels[:, None, :], 0.0, -100.0)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention within windows.
+
+    Args:
+        channels: width, a multiple of `heads`.
+        heads: attention heads.
+        size: side of a window in pixels.
+        shift: how far the windows are moved up and left before cutting; 0 for none.
+        qkv_bias: whether queries, keys and values have a bias.
+        position_bias: whether a learned bias per relative position is added to the logits.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        size: int,
+        shift: int = 0,
+        qkv_bias: bool = True,
+        position_bias: bool = True,
+    ):
+        super().__init__()
+        self.heads, self.size, self.shift = heads, size, shift
+        self.position: torch.Tensor
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        if position_bias:
+            self.bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, heads))
+            nn.init.trunc_normal_(self.bias_table, std=0.02)
+            self.register_buffer("position", relative_position(size), persistent=False)
+        else:
+            self.bias_table = None
+
+    def _bias(self, x: torch.Tensor) -> torch.Tensor | None:
+        """The summand of the logits, broadcastable to (windows, heads, size**2, size**2)."""
+        bias = None
+        if self.bias_table is not None:
+            bias = self.bias_table[self.position].permute(2, 0, 1)[None]
+        if self.shift:
+            mask = shift_mask(x.shape[1], x.shape[2], self.size, self.shift)
+            mask = mask.to(x.device, x.dtype)[:, None].repeat(len(x), 1, 1, 1)
+            bias = mask if bias is None else bias + mask
+        return bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, H, W, C) to the same shape; H and W are multiples of `size`."""
+        _, height, width, _ = x.shape
+        bias = self._bias(x)
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
+        windows = partition(x, self.size)
+        q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = merge(self.proj(out.transpose(1, 2).flatten(2)), self.size, height, width)
+        return x.roll((self.shift, self.shift), dims=(1, 2)) if self.shift else x
+
+
+class SwinBlock(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)), on (N, H, W, C).
+
+    Args:
+        channels: width.
+        heads: attention heads.
+        size: side of a window in pixels.
+        shift: shift of the windows in pixels.
+        expansion: hidden channels of the MLP per channel.
+        norm: whether the two LayerNorms are there.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        size: int,
+        shift: int = 0,
+        expansion: int = 2,
+        norm: bool = True,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels) if norm else nn.Identity()
+        self.attention = WindowAttention(channels, heads, size, shift)
+        self.norm2 = nn.LayerNorm(channels) if norm else nn.Identity()
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, expansion * channels),
+            nn.GELU(),
+            nn.Linear(expansion * channels, channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, H, W, channels) -> the same shape."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x).flatten(1, 2)).view_as(x)
