@@ -1,0 +1,102 @@
+"""Every block in several networks: `model=X conv=Y` merges into exactly the network `model=X`."""
+
+import copy
+
+import pytest
+import torch
+from reparam_cases import BLOCKS, by_branches, photograph, train_a_little
+
+from esr.config import build, compose, plain
+from esr.surgery.fuse import deploy_config, fusable, fuse
+from esr.surgery.unfuse import load_plain
+
+SMALL = {  # models that take `conv`, at widths that keep the product of models and blocks quick
+    "rlfn": {"width": 10, "mid": 12, "depth": 1},
+    "rfdn": {"width": 12, "depth": 1},
+    "plainsr": {"width": 8, "depth": 2},
+    "ecbsr_m4c8": {"depth": 2},
+    "span_ntire2024": {"width": 8, "depth": 2, "gain": 1},
+}
+OWN = {  # the literature's pairs of network and block
+    "ecbsr_m4c8": "ecb",
+    "ecbsr_m4c16": "ecb",
+    "ecbsr_m10c32": "ecb",
+    "span": "conv3xc",
+    "span_ntire2024": "conv3xc",
+    "plainsr": "repvgg",
+}
+PAIRS = [(model, conv, small) for model, small in SMALL.items() for conv in BLOCKS]
+PAIRS += [(model, conv, {}) for model, conv in OWN.items()]
+
+
+def network(model, conv=None, **values):
+    overrides = [f"model={model}", *([f"conv={conv}"] if conv else [])]
+    cfg = compose("train", overrides + [f"model.{k}={v}" for k, v in values.items()])
+    return build(cfg.model), plain(cfg.model)
+
+
+def exact_gap(net, x):
+    double = copy.deepcopy(net).double()
+    with torch.no_grad():
+        return (fuse(double)(x.double()) - double(x.double())).abs().max().item()
+
+
+@pytest.mark.parametrize(("model", "conv", "values"), PAIRS)
+def test_a_training_form_merges_into_the_plain_network(model, conv, values):
+    torch.manual_seed(0)
+    deploy, _ = network(model, **values)
+    net, config = network(model, conv, **values)
+    by_branches(net).eval()
+    x = photograph(31, 37)
+    with torch.no_grad():
+        merged = fuse(net)
+        want = net(x)
+        # an untrained network's output leaves [0, 1], and the rounding grows with it
+        size = max(1.0, want.abs().max().item())
+        assert (merged(x) - want).abs().max() <= 1e-5 * size
+    assert exact_gap(net, x) <= 1e-12 * size
+    assert fusable(net)
+    assert not fusable(merged)
+    assert repr(merged) == repr(deploy), "module for module the plain network"
+    deploy.load_state_dict(merged.state_dict(), strict=True)
+    assert repr(build(deploy_config(config))) == repr(deploy)
+
+
+@pytest.mark.parametrize(("model", "conv"), OWN.items())
+def test_after_training_steps_too(model, conv):
+    torch.manual_seed(0)
+    net, _ = network(model, conv)
+    by_branches(net)
+    x, target = photograph(24, 24), photograph(96, 96)
+    train_a_little(net, x, target, steps=3, lr=1e-3)
+    for height, width in [(24, 24), (17, 29), (1, 5)]:
+        crop = x[..., :height, :].repeat(1, 1, 1, 2)[..., :width]
+        with torch.no_grad():
+            want = net(crop)
+            size = max(1.0, want.abs().max().item())
+            assert (fuse(net)(crop) - want).abs().max() <= 1e-5 * size
+        assert exact_gap(net, crop) <= 1e-12 * size
+
+
+@pytest.mark.parametrize("conv", BLOCKS)
+def test_deploy_weights_start_a_training_form(conv):
+    torch.manual_seed(0)
+    deploy, _ = network("plainsr", width=8, depth=2)
+    net, _ = network("plainsr", conv, width=8, depth=2)
+    load_plain(net, deploy.state_dict())
+    x = photograph(20, 23)
+    with torch.no_grad():
+        assert (net.eval()(x) - deploy(x)).abs().max() <= 1e-5
+
+
+def test_ntire2024_span_has_the_published_size():
+    assert sum(p.numel() for p in network("span_ntire2024")[0].parameters()) == 150_688
+
+
+def test_ecbsr_starts_as_nearest_neighbour_when_its_tail_is_zero():
+    net, _ = network("ecbsr_m4c8")
+    torch.nn.init.zeros_(net.tail.weight)
+    torch.nn.init.zeros_(net.tail.bias)
+    x = photograph(5, 6)
+    nearest = x.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert torch.equal(net(x), nearest)
