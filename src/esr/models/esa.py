@@ -4,6 +4,8 @@ RFANet (Liu et al., CVPR 2020), made popular by RFDN (AIM 2020). Every variant i
 is `x * sigmoid(expand(resize(context(s)) + skip(s)))` with `s = reduce(x)`; the context differs.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,6 +23,7 @@ class ContextGate(nn.Module):
         context: module from (N, width, H, W) to (N, width, h, w), any smaller size.
         skip: add a 1x1 convolution of the reduced features to the context, else themselves.
         pointwise: makes the 1x1 convolutions.
+        gate: what turns the expanded features into a mask.
     """
 
     def __init__(
@@ -30,12 +33,14 @@ class ContextGate(nn.Module):
         context: nn.Module,
         skip: bool = True,
         pointwise: ConvFactory = nn.Conv2d,
+        gate: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid,
     ):
         super().__init__()
         self.reduce = pointwise(channels, width, 1)
         self.context = context
         self.skip = pointwise(width, width, 1) if skip else nn.Identity()
         self.expand = pointwise(width, channels, 1)
+        self.gate = gate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, channels, H, W) -> the same shape."""
@@ -44,15 +49,17 @@ class ContextGate(nn.Module):
         context = F.interpolate(
             self.context(reduced), x.shape[-2:], mode="bilinear", align_corners=False
         )
-        return x * torch.sigmoid(self.expand(context + self.skip(reduced)))
+        return x * self.gate(self.expand(context + self.skip(reduced)))
 
 
 class PooledContext(nn.Module):
     """A strided 3x3 convolution, 7x7 max pooling with stride 3, and `depth` 3x3 convolutions.
 
     The activation stands between the convolutions, not after the last. Three is RFDN's form, one
-    is RLFN's. Neither the stride nor the pooling pads, so the input has at least 15x15 pixels.
+    is RLFN's. Neither the stride nor the pooling pads.
     """
+
+    min_size = 15
 
     def __init__(
         self,
@@ -77,8 +84,10 @@ class PooledContext(nn.Module):
 class BranchedContext(nn.Module):
     """7x7 max pooling with stride 7, two 3x3 convolutions side by side, and one that joins them.
 
-    NEESR's form (NTIRE 2022). The smallest input is 5x5.
+    NEESR's form (NTIRE 2022).
     """
+
+    min_size = 5
 
     def __init__(self, width: int):
         super().__init__()
@@ -102,7 +111,7 @@ class ESA(ContextGate):
         skip: see `ContextGate`.
     """
 
-    min_size = 15
+    min_size = PooledContext.min_size
 
     def __init__(self, channels: int, width: int, depth: int = 3, skip: bool = True):
         super().__init__(channels, width, PooledContext(width, depth), skip)

@@ -1,4 +1,4 @@
-"""IMDeception, team Aselsan Research (NTIRE 2022, arXiv:2204.11674): grouped multi-distillation.
+"""IMDeception, team Aselsan Research (NTIRE 2022): grouped information distillation.
 
 Wherever IMDN has a 3x3 convolution, this network has a grouped one with a 1x1 after it; two
 attention layers let blocks of 32x32 pixels mix across the image.
@@ -40,7 +40,7 @@ class GroupedConv(nn.Module):
 
 
 class GIDB(nn.Module):
-    """Global progressive block: four stages, each keeping some channels and handing on the rest.
+    """Grouped information distilling block: stages that each keep some channels, pass on the rest.
 
     Args:
         inputs: channels of the input.

@@ -1,7 +1,7 @@
-"""SCET, Zou et al. 2022 (arXiv:2202.11386): self-calibrated convolutions and one transformer.
+"""SCET, Zou et al., CVPR 2022 workshops: self-calibrated convolutions and one transformer.
 
-Team Giantpandacv (NTIRE 2022). The convolutional blocks are those of PAN (Zhao et al. 2020,
-arXiv:2010.01073). Two paths with an upsampler each are summed; the learnable weights of that sum,
+Team Giantpandacv (NTIRE 2022). The convolutional blocks are those of PAN (Zhao et al., ECCV 2020
+workshops). Two paths with an upsampler each are summed; the learnable weights of that sum,
 which the paper names, were never registered by the official code and are absent here.
 """
 

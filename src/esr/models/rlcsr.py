@@ -1,0 +1,120 @@
+"""RLCSR, team IMGWLH (NTIRE 2022): weight-normed RFDBs, a lateral chain and asymmetric sums.
+
+The official file holds six modules that the network never uses; the published counts include them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.models.esa import ContextGate, PooledContext
+from esr.models.gates import ChannelMask, SpatialMask
+from esr.models.network import Network
+from esr.models.norms import normed_conv
+from esr.models.rfdb import RFDB
+from esr.models.upsampling import resize
+
+
+class AsymmetricConv(nn.Module):
+    """The sum of a 1x3, a 3x1 and a 3x3 convolution (ACNet, Ding et al., ICCV 2019), unmerged.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        bias: whether each of the three has a bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False):
+        super().__init__()
+        self.row = nn.Conv2d(inputs, outputs, (1, 3), padding=(0, 1), bias=bias)
+        self.column = nn.Conv2d(inputs, outputs, (3, 1), padding=(1, 0), bias=bias)
+        self.square = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        return self.row(x) + self.column(x) + self.square(x)
+
+
+class ResidualContext(nn.Module):
+    """`PooledContext` under weight normalisation, with SiLU and a skip around every convolution.
+
+    Args:
+        width: channels of the input and the output.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.down = normed_conv(width, width, 3, stride=2)
+        self.convs = nn.ModuleList(normed_conv(width, width, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> (N, width, h, w), about a sixth of the side."""
+        x = F.max_pool2d(self.down(x), kernel_size=7, stride=3)
+        for conv in self.convs[:-1]:
+            x = F.silu(conv(x)) + x
+        return self.convs[-1](x) + x
+
+
+class RLCSR(Network):
+    """Distillation blocks whose outputs are fused twice, all at once and one after the other.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels, even.
+        depth: blocks.
+        kept: channels kept at each stage of a block.
+        esa_width: channels inside the blocks' attention.
+        mask_width: channels inside the channel mask.
+    """
+
+    min_size = PooledContext.min_size
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 1.0,
+        width: int = 32,
+        depth: int = 6,
+        kept: int = 16,
+        esa_width: int = 8,
+        mask_width: int = 10,
+    ):
+        super().__init__(scale, data_range)
+
+        def block() -> RFDB:
+            context = ResidualContext(esa_width)
+            attention = ContextGate(width, esa_width, context, pointwise=normed_conv)
+            # The team's helper calls it "silu", but what the weights were trained with is SELU.
+            return RFDB(
+                width, kept, attention, act=nn.SELU, conv=normed_conv, pointwise=normed_conv
+            )
+
+        self.head = AsymmetricConv(3, width)
+        self.blocks = nn.ModuleList(block() for _ in range(depth))
+        self.fuse = nn.Conv2d(depth * width, width, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.fused = AsymmetricConv(width, width)
+        self.shuffle = nn.ChannelShuffle(2)
+        self.join = nn.ModuleList(normed_conv(2 * width, width, 1) for _ in range(depth - 1))
+        self.channel = ChannelMask(2 * width, mask_width)
+        self.spatial = SpatialMask(bias=False)
+        self.trunk = AsymmetricConv(2 * width, width)
+        self.tail = nn.Sequential(
+            AsymmetricConv(width, 3 * scale**2, bias=True), nn.PixelShuffle(scale)
+        )
+        self.act = nn.SELU()
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`."""
+        y = self.blocks[0](self.head(x))
+        lateral, outputs = y, [y]
+        for block, join in zip(self.blocks[1:], self.join, strict=True):
+            y = block(y) + y
+            lateral = join(self.shuffle(torch.cat((lateral, y), dim=1)))
+            outputs.append(y)
+        # Layer attention over a single layer is the identity, which leaves a factor 1 + gamma.
+        fused = self.act(self.fuse(torch.cat(outputs, dim=1))) * (1 + self.gamma)
+        y = torch.cat((self.fused(fused), lateral), dim=1)
+        y = y * self.channel(y) * self.spatial(y)  # both masks from the same features, unlike CBAM
+        return self.tail(self.trunk(y)) + resize(x, self.scale, "bicubic")
