@@ -1,27 +1,45 @@
 """What `python train.py` does: one run, a run that goes on, or a recipe stage by stage."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from esr import runs
+from esr import recipes, runs
 from esr.errors import UserError
 from esr.fit import fit
 
 
-def run(cfg: DictConfig) -> float | tuple[float, ...]:
-    """Train as configured and return the objective(s) that a sweep optimises."""
-    if cfg.resume:
+def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[float, ...]:
+    """Train as configured and return the objective(s) that a sweep optimises.
+
+    Args:
+        cfg: a composed `train` configuration.
+        typed: the overrides that made it; by default those of the command line.
+    """
+    typed = _typed() if typed is None else list(typed)
+    if cfg.resume and recipes.is_recipe(Path(cfg.resume)):
+        cfg, typed = recipes.reopen(Path(cfg.resume), typed)
+    if cfg.stages:
+        cfg.name = cfg.name or _name(cfg)
+        metrics = recipes.run(cfg, typed, _job_folder())
+    elif cfg.stage or cfg.budget.steps:
+        given = f"stage={cfg.stage}" if cfg.stage else "budget"
+        raise UserError(
+            f"{given} is for recipes, and this run has no stages. Choose one with ntire2022=NAME "
+            "or papers=NAME; a single run is shortened by trainer.max_steps=N"
+        )
+    elif cfg.resume:
         folder = Path(cfg.resume)
-        cfg = runs.read_config(folder, [o for o in _typed() if not o.startswith("resume=")])
+        cfg = runs.read_config(folder, [o for o in typed if not o.startswith("resume=")])
         cfg.run = str(folder)
         metrics = fit(cfg, folder, resume=True)
     else:
         cfg.name = cfg.name or _name(cfg)
         folder = runs.claim(cfg, _job_folder())
-        runs.write_config(cfg, folder, _typed())
+        runs.write_config(cfg, folder, typed)
         metrics = fit(cfg, folder)
     return objective(metrics, cfg.objective)
 
