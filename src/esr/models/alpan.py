@@ -1,0 +1,61 @@
+"""The network of Alpan Team (NTIRE 2022): an attention after every convolution."""
+
+import torch
+from torch import nn
+
+from esr.models.esa import ESA
+from esr.models.layers import leaky_relu
+from esr.models.trunks import FusionTrunk
+
+
+class AttendedBlock(nn.Module):
+    """Residual 3x3 convolutions, each followed by an ESA; all of them fused and attended again.
+
+    Args:
+        width: channels of the input and the output.
+        depth: convolutions.
+        esa_width: channels inside each attention.
+    """
+
+    def __init__(self, width: int, depth: int, esa_width: int):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        self.gates = nn.ModuleList(ESA(width, esa_width) for _ in range(depth))
+        self.fuse = nn.Conv2d((depth + 1) * width, width, 1)
+        self.attention = ESA(width, esa_width)
+        self.act = leaky_relu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        outputs = [x]
+        for conv, gate in zip(self.convs, self.gates, strict=True):
+            x = gate(self.act(conv(x) + x))
+            outputs.append(x)
+        return self.attention(self.fuse(torch.cat(outputs, dim=1)))
+
+
+class Alpan(FusionTrunk):
+    """Attended blocks, their outputs fused.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels.
+        depth: blocks.
+        convs: convolutions in a block.
+        esa_width: channels inside each attention.
+    """
+
+    min_size = ESA.min_size
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 1.0,
+        width: int = 32,
+        depth: int = 4,
+        convs: int = 3,
+        esa_width: int = 16,
+    ):
+        blocks = (AttendedBlock(width, convs, esa_width) for _ in range(depth))
+        super().__init__(scale, data_range, width, blocks)

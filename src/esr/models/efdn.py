@@ -1,0 +1,77 @@
+"""EFDN: edge-enhanced feature distillation network (team NKU-ESR, NTIRE 2022).
+
+Wang, CVPR 2022 workshops. The cells' convolutions are merged edge-enhanced blocks; the cells are
+joined in pairs. Its output is clamped, and the last pair is cells 2 and 4, not 3 and 4.
+"""
+
+import torch
+from torch import nn
+
+from esr.models.esa import ESA
+from esr.models.layers import pixel_shuffle_tail
+from esr.models.network import ConvFactory, Network
+
+
+class EFDNCell(nn.Module):
+    """A 1x1 and two 3x3 convolutions in a chain, half of each distilled, fused, attended, skipped.
+
+    Args:
+        width: channels of the input and the output.
+        esa_width: channels inside the attention.
+        conv: makes the 3x3 convolutions.
+    """
+
+    def __init__(self, width: int, esa_width: int, conv: ConvFactory = nn.Conv2d):
+        super().__init__()
+        convs = [nn.Conv2d(width, width, 1), *(conv(width, width, 3, padding=1) for _ in "23")]
+        self.convs = nn.ModuleList(convs)
+        self.acts = nn.ModuleList(nn.PReLU(width) for _ in convs)
+        self.distill = nn.ModuleList(nn.Conv2d(width, width // 2, 1) for _ in range(4))
+        self.fuse = nn.Conv2d(4 * (width // 2), width, 1)
+        self.attention = ESA(width, esa_width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        outputs = [x]
+        for conv, act in zip(self.convs, self.acts, strict=True):
+            outputs.append(act(conv(outputs[-1])))
+        kept = [distill(y) for distill, y in zip(self.distill, outputs, strict=True)]
+        return self.attention(self.fuse(torch.cat(kept, dim=1))) + x
+
+
+class EFDN(Network):
+    """Four cells; the second's output is joined with each of the others'.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels, even.
+        esa_width: channels inside the attention.
+        conv: makes the 3x3 convolutions of the cells.
+    """
+
+    min_size = ESA.min_size
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 1.0,
+        width: int = 48,
+        esa_width: int = 12,
+        conv: ConvFactory = nn.Conv2d,
+    ):
+        super().__init__(scale, data_range)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(EFDNCell(width, esa_width, conv) for _ in range(4))
+        self.joins = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for _ in range(3))
+        self.tail = pixel_shuffle_tail(width, scale)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`; the result is clamped to the range."""
+        head = self.head(x)
+        first = self.blocks[0](head)
+        second = self.blocks[1](first)
+        joined = self.joins[0](torch.cat([first, second], dim=1))
+        for block, join in zip(self.blocks[2:], self.joins[1:], strict=True):
+            joined = join(torch.cat([second, block(joined)], dim=1))
+        return self.tail(joined + head).clamp(0, self.data_range)

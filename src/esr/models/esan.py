@@ -1,0 +1,63 @@
+"""ESAN (team Dragon, NTIRE 2022): residual blocks with ESA, the image upsampled beside them."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.models.esa import ESA
+from esr.models.layers import pixel_shuffle_tail
+from esr.models.network import ConvFactory, Network
+
+
+class ESABlock(nn.Module):
+    """Two 3x3 convolutions, ESA, a skip. The ReLU is functional: the challenge does not count it.
+
+    Args:
+        width: channels of the input and the output.
+        esa_width: channels inside the attention, whose skip is the reduced features themselves.
+        conv: makes the 3x3 convolutions.
+    """
+
+    def __init__(self, width: int, esa_width: int, conv: ConvFactory = nn.Conv2d):
+        super().__init__()
+        self.first = conv(width, width, 3, padding=1)
+        self.second = conv(width, width, 3, padding=1)
+        self.attention = ESA(width, esa_width, skip=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        return self.attention(self.second(F.relu(self.first(x), inplace=True))) + x
+
+
+class ESAN(Network):
+    """Residual blocks in series; a convolution and a pixel shuffle of the image is added.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels.
+        depth: blocks.
+        esa_width: channels inside the attention.
+        conv: makes the 3x3 convolutions of the blocks.
+    """
+
+    min_size = ESA.min_size
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 255.0,
+        width: int = 32,
+        depth: int = 16,
+        esa_width: int = 8,
+        conv: ConvFactory = nn.Conv2d,
+    ):
+        super().__init__(scale, data_range)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ESABlock(width, esa_width, conv) for _ in range(depth)))
+        self.tail = pixel_shuffle_tail(width, scale)
+        self.skip = pixel_shuffle_tail(3, scale)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`."""
+        return self.tail(self.blocks(self.head(x))) + self.skip(x)
