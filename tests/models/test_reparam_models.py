@@ -6,7 +6,9 @@ import pytest
 import torch
 from reparam_cases import BLOCKS, by_branches, photograph, train_a_little
 
+from esr import zoo
 from esr.config import build, compose, plain
+from esr.errors import UserError
 from esr.surgery.fuse import deploy_config, fusable, fuse
 from esr.surgery.unfuse import load_plain
 
@@ -21,12 +23,27 @@ OWN = {  # the literature's pairs of network and block
     "ecbsr_m4c8": "ecb",
     "ecbsr_m4c16": "ecb",
     "ecbsr_m10c32": "ecb",
+    "efdn": "edbb",
+    "plainrfdn": "ecb",
+    "imdn_plus": "three_branch",
+    "clrfdn": "collapsible",
+    "rfdn_pruned": "residual",
+    "fmen": "rrrb",
     "span": "conv3xc",
     "span_ntire2024": "conv3xc",
     "plainsr": "repvgg",
 }
+TRAINED_WITH = {"fmen": {"batch_norm": True}}
 PAIRS = [(model, conv, small) for model, small in SMALL.items() for conv in BLOCKS]
-PAIRS += [(model, conv, {}) for model, conv in OWN.items()]
+LARGE = {"efdn", "imdn_plus", "ecbsr_m10c32", "span"}  # seconds each
+OWN_PAIRS = [
+    pytest.param(model, conv, marks=pytest.mark.slow if model in LARGE else ())
+    for model, conv in OWN.items()
+]
+PAIRS += [
+    pytest.param(model, conv, TRAINED_WITH.get(model, {}), marks=pair.marks)
+    for (model, conv), pair in zip(OWN.items(), OWN_PAIRS, strict=True)
+]
 
 
 def network(model, conv=None, **values):
@@ -44,7 +61,7 @@ def exact_gap(net, x):
 @pytest.mark.parametrize(("model", "conv", "values"), PAIRS)
 def test_a_training_form_merges_into_the_plain_network(model, conv, values):
     torch.manual_seed(0)
-    deploy, _ = network(model, **values)
+    deploy, _ = network(model, **({} if model in TRAINED_WITH else values))
     net, config = network(model, conv, **values)
     by_branches(net).eval()
     x = photograph(31, 37)
@@ -62,15 +79,15 @@ def test_a_training_form_merges_into_the_plain_network(model, conv, values):
     assert repr(build(deploy_config(config))) == repr(deploy)
 
 
-@pytest.mark.parametrize(("model", "conv"), OWN.items())
+@pytest.mark.parametrize(("model", "conv"), OWN_PAIRS)
 def test_after_training_steps_too(model, conv):
     torch.manual_seed(0)
-    net, _ = network(model, conv)
+    net, _ = network(model, conv, **TRAINED_WITH.get(model, {}))
     by_branches(net)
     x, target = photograph(24, 24), photograph(96, 96)
     train_a_little(net, x, target, steps=3, lr=1e-3)
-    for height, width in [(24, 24), (17, 29), (1, 5)]:
-        crop = x[..., :height, :].repeat(1, 1, 1, 2)[..., :width]
+    for height, width in [(24, 24), (17, 29), (net.min_size, net.min_size + 4)]:
+        crop = photograph(height, width)
         with torch.no_grad():
             want = net(crop)
             size = max(1.0, want.abs().max().item())
@@ -87,6 +104,29 @@ def test_deploy_weights_start_a_training_form(conv):
     x = photograph(20, 23)
     with torch.no_grad():
         assert (net.eval()(x) - deploy(x)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("model", ["fmen", "plainrfdn", "imdn_plus", "clrfdn", "rfdn_pruned"])
+def test_official_weights_continue_in_the_training_form(shared, model):
+    """A published deploy checkpoint as a training form computes what the checkpoint computes."""
+    official = zoo.load(f"ntire2022/{model}", folder=shared / "ntire2022" / "weights")
+    net, _ = network(model, OWN[model], **TRAINED_WITH.get(model, {}))
+    load_plain(net, official.state_dict())
+    x = photograph(33, 40)
+    with torch.no_grad():
+        want = official(x)
+        assert (by_branches(net).eval()(x) - want).abs().max() <= 2e-5
+        assert (fuse(net)(x) - want).abs().max() <= 1e-5
+
+
+def test_weights_of_another_network_are_refused_with_names():
+    net, _ = network("plainsr", "ecb", width=8, depth=2)
+    other, _ = network("plainsr", width=8, depth=3)
+    with pytest.raises(UserError, match=r"missing none, not in it blocks\.2\.conv\.bias"):
+        load_plain(net, other.state_dict())
+    wider, _ = network("plainsr", width=9, depth=2)
+    with pytest.raises(UserError, match=r"cannot load 'head': expected a weight of shape"):
+        load_plain(net, wider.state_dict())
 
 
 def test_ntire2024_span_has_the_published_size():

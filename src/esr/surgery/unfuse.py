@@ -7,6 +7,7 @@ from torch import nn
 
 from esr.errors import UserError
 from esr.models.reparam.block import Block
+from esr.models.reparam.normed_hfab import NormedHFAB
 from esr.surgery.fuse import fuse
 
 
@@ -31,6 +32,9 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
             f"not the deploy weights of {type(net).__name__}: missing {_some(missing)}, "
             f"not in it {_some(unknown)}"
         )
+    for module in net.modules():
+        if isinstance(module, NormedHFAB):
+            module.neutralise()
     rest = {}
     for key, value in weights.items():
         owner, _, leaf = key.rpartition(".")

@@ -130,20 +130,28 @@ class Block(nn.Module):
         target = Kernel(_exact(weight), None if bias is None else _exact(bias))
         self._load_main(target)
 
+    def mergeable(self) -> list[str]:
+        """Names of the branches that `absorb` takes: all with weights but the main one."""
+        return [
+            name
+            for name, branch in self.branches.items()
+            if name != self.main and any(True for _ in branch.parameters())
+        ]
+
     @torch.no_grad()
     def absorb(self, names: Iterable[str], retire: bool = False) -> None:
         """Move what some branches compute into the main one; the block's function stays the same.
 
         Args:
-            names: of branches other than the main one.
-            retire: take them out for good (skipped and frozen); otherwise they start afresh, with
-                new weights and zero contribution.
+            names: some of `mergeable`.
+            retire: take them out for good, see `retire`; otherwise they start afresh, with new
+                weights and zero contribution.
         """
         names = list(names)
-        unknown = [name for name in names if name not in self.branches or name == self.main]
+        unknown = [name for name in names if name not in self.mergeable()]
         if unknown:
-            known = ", ".join(name for name in self.branches if name != self.main)
-            raise UserError(f"{type(self).__name__} has no branch {unknown[0]!r} to merge: {known}")
+            known = ", ".join(self.mergeable()) or "none"
+            raise UserError(f"{type(self).__name__} cannot merge {unknown[0]!r}; it has {known}")
         target = self._exact_kernel()
         for name, branch in self._named():
             if name in names:
@@ -154,10 +162,18 @@ class Block(nn.Module):
         self._load_main(target)
 
     def retire(self, names: Iterable[str]) -> None:
-        """Skip and freeze branches, whatever they compute."""
+        """Skip and freeze branches that contribute nothing.
+
+        Not a part of the state dict, because it only saves time. Loading weights, which may be
+        older, ends it.
+        """
         self.retired = self.retired | frozenset(names)
         for name in self.retired:
             self.branches[name].requires_grad_(False)
+
+    def _load_from_state_dict(self, *args) -> None:
+        self.retired = frozenset()
+        super()._load_from_state_dict(*args)
 
     def _load_main(self, target: Kernel) -> None:
         exact = copy.deepcopy(self).to("cpu", torch.float64)
