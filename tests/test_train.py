@@ -64,10 +64,13 @@ def test_the_run_folder_is_complete(undisturbed: Path) -> None:
     assert list((undisturbed / "images").rglob("*.png"))
 
 
+def logged_steps(run: Path) -> list[int]:
+    with (run / "metrics.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss")]
+
+
 def test_the_csv_holds_every_step(undisturbed: Path) -> None:
-    with (undisturbed / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
-    assert [int(row["step"]) for row in rows] == list(range(10))
+    assert logged_steps(undisturbed) == list(range(10))
 
 
 def test_the_deploy_file_needs_nothing_else(undisturbed: Path) -> None:
@@ -111,6 +114,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     assert state["global_step"] == steps
     stages.run(compose("train", [f"resume={run}"]))
     assert_same(weights(undisturbed), weights(run))
+    assert logged_steps(run) == list(range(10))
 
 
 def test_a_run_is_never_overwritten(undisturbed: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One training run from configuration to result: announce, train, deploy, report."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,16 @@ from torch import nn
 from esr import checkpoints, evaluation, provenance, runs, zoo
 from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
+from esr.csvlog import forget_after
 from esr.datamodule import SRData
 from esr.errors import UserError
 from esr.losses.weighted import WeightedLoss
 from esr.models.bicubic import Bicubic
 from esr.report import print_table
+from esr.surgery.fuse import fusable
+from esr.surgery.unfuse import load_plain
 from esr.training import SuperResolution
+from esr.weights import transfer
 
 console = Console()
 
@@ -38,8 +43,7 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
     Raises:
         UserError: the configuration, the data or the weights do not fit.
     """
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _quieten()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data: SRData = build(cfg.data)
     data.prepare_data()
@@ -48,6 +52,8 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
     if cfg.init:
         initialise(net, cfg.init)
     checkpoint = _last(folder) if resume else None
+    if checkpoint is not None:
+        forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     module = _module(cfg, net)
     trainer = _trainer(cfg)
     if trainer.is_global_zero:
@@ -57,6 +63,18 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
         if trainer.max_steps != 0:
             _train(trainer, module, data, checkpoint, folder)
         return _result(cfg, folder, module, data, trainer)
+
+
+def _quieten() -> None:
+    """Silence what Lightning says about itself; what concerns the user is said by this package."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*treespec.*",
+        ".*exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def initialise(net: nn.Module, source: str) -> None:
@@ -69,7 +87,10 @@ def initialise(net: nn.Module, source: str) -> None:
         donor = zoo.load(source)
     else:
         donor = checkpoints.load(source)
-    checkpoints.transfer(donor.state_dict(), net, source)
+    if fusable(net) and not fusable(donor):
+        load_plain(net, donor.state_dict())  # deploy weights continue in a training form
+    else:
+        transfer(donor.state_dict(), net, source)
 
 
 def _last(folder: Path) -> Path:

@@ -7,6 +7,7 @@ empty, never as zero.
 import csv
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ Row = Mapping[str, Any]
 
 
 def print_table(title: str, rows: Mapping[str, Row], console: Console | None = None) -> None:
-    """Print one line per name, columns in the order of first appearance.
+    """Print a table: of few names, a line per metric; of many names, a line per name.
 
     Args:
         title: above the table.
@@ -41,15 +42,19 @@ def print_table(title: str, rows: Mapping[str, Row], console: Console | None = N
         console: where to; standard output by default.
     """
     columns = columns_of(list(rows.values()))
+    titles = [column.removeprefix("val/").removeprefix("eff/") for column in columns]
+    cells = [[shown(column, row.get(column)) for column in columns] for row in rows.values()]
+    header, lines = titles, dict(zip(rows, cells, strict=True))
+    if len(rows) <= 4:
+        header, lines = list(rows), dict(zip(titles, zip(*cells, strict=True), strict=True))
     table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column.removeprefix("val/").removeprefix("eff/"), justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(shown(column, row.get(column)) for column in columns))
-    console = console or Console()
-    # Where the output is no terminal (a log file), a table is as wide as it needs to be.
-    console.print(table, width=None if console.is_terminal else 200)
+    for name in ("", *header):
+        table.add_column(name, justify="right" if name else "left")
+    for name, values in lines.items():
+        table.add_row(name, *values)
+    if console is None:  # a log file is as wide as the table needs it to be
+        console = Console() if sys.stdout.isatty() else Console(width=250)
+    console.print(table)
 
 
 def shown(column: str, value: Any) -> str:

@@ -13,14 +13,11 @@ COLUMNS = {
     "val/psnr_rgb": ("psnr_rgb", "{:.3f}"),
     "val/psnr_y": ("psnr_y", "{:.3f}"),
     "val/ssim_y": ("ssim_y", "{:.4f}"),
-    "eff/params_m": ("params_m", "{:.3f}"),
-    "eff/flops_g": ("flops_g", "{:.2f}"),
-    "eff/acts_m": ("acts_m", "{:.2f}"),
     "eff/runtime_ms": ("runtime_ms", "{:.2f}"),
     "eff/runtime_ratio": ("ratio", "{:.3f}"),
     "eff/memory_mib": ("memory_mib", "{:.0f}"),
 }
-"""Metrics of the epoch's row, in order; those that were not measured are left out."""
+"""What may change within a run, in order; what was not measured is left out."""
 
 
 class Progress(ProgressBar):
@@ -111,8 +108,12 @@ class Progress(ProgressBar):
         }
         if list(row) != self._header:
             self._header = list(row)
-            self.print("".join(f"{name:>12}" for name in row), style="bold", highlight=False)
-        self.print("".join(f"{value:>12}" for value in row.values()), highlight=False)
+            self._line(row, dict(zip(row, row, strict=True)), "bold")
+        self._line(row, row)
+
+    def _line(self, row: dict[str, str], values: dict[str, str], style: str | None = None) -> None:
+        cells = (f"{values[name]:>{max(len(name), 7) + 2}}" for name in row)
+        self.print("".join(cells), style=style, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the bar."""
