@@ -9,6 +9,7 @@ from esr.errors import UserError
 from esr.models.reparam.block import Block
 from esr.models.reparam.normed_hfab import NormedHFAB
 from esr.surgery.fuse import fuse
+from esr.weights import mismatch
 
 
 def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -22,16 +23,12 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         weights: a state dict of its deploy form.
 
     Raises:
-        UserError: the weights are of another network; the message names some of the keys.
+        UserError: the weights are of another network; names and shapes that differ are listed.
     """
+    problem = mismatch(weights, fuse(net).state_dict())
+    if problem:
+        raise UserError(f"these are no deploy weights of {type(net).__name__}: {problem}")
     blocks = {name: module for name, module in net.named_modules() if isinstance(module, Block)}
-    expected = fuse(net).state_dict().keys()
-    missing, unknown = expected - weights.keys(), weights.keys() - expected
-    if missing or unknown:
-        raise UserError(
-            f"not the deploy weights of {type(net).__name__}: missing {_some(missing)}, "
-            f"not in it {_some(unknown)}"
-        )
     for module in net.modules():
         if isinstance(module, NormedHFAB):
             module.neutralise()
@@ -47,7 +44,3 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
                 raise UserError(f"cannot load '{owner}': {error}") from error
     net.load_state_dict(rest, strict=False)
 
-
-def _some(keys: set[str]) -> str:
-    shown = ", ".join(sorted(keys)[:3]) or "none"
-    return shown if len(keys) <= 3 else f"{shown} and {len(keys) - 3} more"
