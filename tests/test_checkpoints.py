@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from esr import zoo
-from esr.checkpoints import load, open_checkpoint, save_deploy, transfer
+from esr.checkpoints import load, open_checkpoint, save_deploy
 from esr.config import build
 from esr.errors import UserError
+from esr.weights import transfer
 
 MODEL = {
     "_target_": "esr.models.rlfn.RLFN",

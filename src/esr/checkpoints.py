@@ -97,18 +97,6 @@ def open_checkpoint(path: Path | str, model: Mapping[str, Any] | None = None) ->
     return _loaded(net, found, f"{how}{where}", None)
 
 
-def transfer(tensors: Mapping[str, torch.Tensor], net: nn.Module, source: str) -> None:
-    """Copy `tensors` into `net` under the same names.
-
-    Raises:
-        UserError: names or shapes differ; all of them are listed, sensibly shortened.
-    """
-    problem = mismatch(tensors, net.state_dict())
-    if problem:
-        raise UserError(f"{source} does not fit {type(net).__name__}: {problem}")
-    net.load_state_dict(dict(tensors))
-
-
 def save_deploy(
     net: nn.Module,
     model_cfg: Mapping[str, Any],

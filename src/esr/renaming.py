@@ -7,10 +7,11 @@ not reversible on the keys at hand is refused.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from esr.errors import UserError
+from esr.weights import shorten
 
 PLACEHOLDER = re.compile(r"\{([a-z])([+-]\d+)?\}")
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def rename_all(
     renamed = {rename(key, rules, backward): value for key, value in state.items()}
     wrong = [k for k in state if rename(rename(k, rules, backward), rules, not backward) != k]
     if len(renamed) < len(state) or wrong:
-        raise UserError(f"the rename table is not reversible: {_some(wrong or state)}")
+        raise UserError(f"the rename table is not reversible: {shorten(wrong or state)}")
     return renamed
 
 
@@ -53,9 +54,3 @@ def _substitute(key: str, source: str, target: str) -> str:
         return PLACEHOLDER.sub(lambda hole: str(numbers[hole[1]] + int(hole[2] or 0)), target)
 
     return re.sub(pattern, replacement, key)
-
-
-def _some(keys: Iterable[str], most: int = 5) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more

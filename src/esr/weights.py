@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from esr.errors import UserError
 from esr.provenance import sha256
@@ -110,6 +111,18 @@ def spellings(tensors: Tensors) -> Iterator[Tensors]:
         inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if inner:
             yield from spellings(inner)
+
+
+def transfer(tensors: Mapping[str, torch.Tensor], net: nn.Module, source: str) -> None:
+    """Copy `tensors` into `net` under the same names.
+
+    Raises:
+        UserError: names or shapes differ; all of them are listed, sensibly shortened.
+    """
+    problem = mismatch(tensors, net.state_dict())
+    if problem:
+        raise UserError(f"{source} does not fit {type(net).__name__}: {problem}")
+    net.load_state_dict(dict(tensors))
 
 
 def mismatch(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> str:

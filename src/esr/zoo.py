@@ -146,7 +146,7 @@ def load(
     net = build(compose("train", overrides).model)
     if weights is not None:
         path = official_file(found, folder) if weights == "official" else Path(weights)
-        load_strict(net, read_official(found, path), str(path))
+        weights_file.transfer(read_official(found, path), net, str(path))
     return net.eval()
 
 
@@ -158,8 +158,7 @@ def official_file(found: Entry, folder: str | Path | None = None) -> Path:
     """
     if found.file is None or found.sha256 is None:
         raise UserError(f"the weights of {found.name} were never released; use weights=null")
-    cache = Path.home() / ".cache" / "esr" / "weights"
-    path = Path(folder or os.environ.get(WEIGHTS_FOLDER) or cache).expanduser() / found.file
+    path = weights_folder(folder) / found.file
     if not path.is_file():
         _download(found, path)
     digest = sha256(path)
@@ -169,6 +168,11 @@ def official_file(found: Entry, folder: str | Path | None = None) -> Path:
             f"expected {found.sha256}. Remove it to have it downloaded again"
         )
     return path
+
+
+def at_hand(found: Entry, folder: str | Path | None = None) -> bool:
+    """Whether the official weights lie in the folder already."""
+    return found.file is not None and (weights_folder(folder) / found.file).is_file()
 
 
 def read_official(found: Entry, path: Path) -> State:
@@ -199,29 +203,6 @@ def export_official(net: nn.Module, name: str) -> State:
     found = entry(name)
     official = rename_all(net.state_dict(), found.rename, backward=True)
     return {found.prefix + key: value for key, value in official.items()}
-
-
-def load_strict(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy `state` into `net`, key by key and shape by shape.
-
-    Raises:
-        UserError: naming the missing, unexpected and misshapen keys.
-    """
-    own = net.state_dict()
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if state[key].shape != own[key].shape
-    ]
-    problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "misshapen": sorted(misshapen),
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
-        raise UserError(f"{source} does not fit {type(net).__name__}. {listed}")
-    net.load_state_dict(state)
 
 
 def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
@@ -261,6 +242,12 @@ def _published(folder: Path) -> dict[str, dict[str, str]]:
         return {}
     with path.open(newline="") as file:
         return {row["team"]: row for row in csv.DictReader(file)}
+
+
+def weights_folder(folder: str | Path | None = None) -> Path:
+    """Where official files lie: `folder`, else the environment variable's, else a cache."""
+    cache = Path.home() / ".cache" / "esr" / "weights"
+    return Path(folder or os.environ.get(WEIGHTS_FOLDER) or cache).expanduser()
 
 
 def _download(found: Entry, path: Path) -> None:
