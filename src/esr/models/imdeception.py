@@ -10,7 +10,7 @@ from torch import nn
 
 from esr.models.layers import leaky_relu, pixel_shuffle_tail
 from esr.models.network import Network
-from esr.models.windows import merge, partition
+from esr.models.windows import merge, missing, partition
 
 
 class GroupedConv(nn.Module):
@@ -75,8 +75,10 @@ class GIDB(nn.Module):
 class BlockAttention(nn.Module):
     """Attention among the 64 patches of 4x4 pixels in each block of 32x32.
 
-    The image is padded with zeros to a multiple of 64 *plus* another 64 where it already is one,
-    and the padding is attended to: both belong to the published network.
+    Blocks at the border are filled with zeros, which are attended to. The official code pads to a
+    multiple of 64, and by another 64 where the side already is one; what that adds beyond the
+    blocks at the border is blocks of nothing but padding, which are cut off again and change
+    nothing, so they are left out here.
 
     Args:
         channels: channels of the input and the output.
@@ -85,7 +87,6 @@ class BlockAttention(nn.Module):
 
     patch = 4
     block = 8
-    multiple = 64
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
@@ -95,7 +96,7 @@ class BlockAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, channels, H, W) -> the same shape."""
         height, width = x.shape[2:]
-        right, bottom = (self.multiple - side % self.multiple for side in (width, height))
+        right, bottom = (missing(side, self.patch * self.block) for side in (width, height))
         qkv = F.pixel_unshuffle(F.pad(self.qkv(x), (0, right, 0, bottom)), self.patch)
         rows, columns = qkv.shape[2:]
         q, k, v = partition(qkv.permute(0, 2, 3, 1), self.block).chunk(3, dim=-1)

@@ -53,9 +53,11 @@ def shift_mask(height: int, width: int, size: int, shift: int) -> torch.Tensor:
         position = torch.arange(length)
         return (position >= length - size).int() + (position >= length - shift).int()
 
-    regions = 3 * region(height)[:, None] + region(width)[None, :]
-    labels = partition(regions[None, :, :, None], size).squeeze(-1)
-    return torch.where(labels[:, :, None] == labels[:, None, :], 0.0, -100.0)
+    # A mask first made at inference is kept for training, too.
+    with torch.inference_mode(False):
+        regions = 3 * region(height)[:, None] + region(width)[None, :]
+        labels = partition(regions[None, :, :, None], size).squeeze(-1)
+        return torch.where(labels[:, :, None] == labels[:, None, :], 0.0, -100.0)
 
 
 class WindowAttention(nn.Module):
