@@ -36,7 +36,7 @@ def test_the_challenge_counts_the_first_image_and_runs_each_once():
     net = Sleeping(2, first_ms=40)
     found = runtime.measure(net, IMAGES, "cpu", "ntire2022")
     assert len(net.states) == len(IMAGES)
-    assert found.ms == pytest.approx((40 + 4 * 2) / 4, rel=0.3)
+    assert found.ms >= (40 + 4 * 2) / 4
     assert found.warmed_up is False
     assert found.passes == 1
     assert found.spread_ms is None
@@ -48,7 +48,7 @@ def test_the_challenge_counts_the_first_image_and_runs_each_once():
 def test_stable_warms_up_and_takes_the_median():
     net = Sleeping(2, first_ms=60)
     found = runtime.measure(net, IMAGES[:1], "cpu", "stable", passes=5)
-    assert found.ms == pytest.approx(2, rel=0.5)
+    assert 2 <= found.ms < 30
     assert found.warmed_up is True
     assert found.passes == 5
     assert found.spread_ms is not None
@@ -57,10 +57,10 @@ def test_stable_warms_up_and_takes_the_median():
 
 @pytest.mark.parametrize("protocol", runtime.PROTOCOLS)
 def test_the_ratio_to_the_reference(protocol):
-    net, reference = Sleeping(6, first_ms=50), Sleeping(3)
+    net, reference = Sleeping(20, first_ms=50), Sleeping(10)
     found = runtime.measure(net, IMAGES, "cpu", protocol, reference, passes=3)
-    assert found.ratio == pytest.approx(2, rel=0.3)
-    assert found.reference_ms == pytest.approx(3, rel=0.4)
+    assert found.ratio == pytest.approx(2, rel=0.4)
+    assert 10 <= found.reference_ms < 20
     assert len(net.states) == len(reference.states)
 
 
@@ -68,7 +68,7 @@ def test_the_ratio_to_the_reference(protocol):
 def test_stable_keeps_to_its_bound(ms):
     start = time.perf_counter()
     found = runtime.measure(Sleeping(ms), IMAGES[:1], "cpu", "stable", seconds=0.3, passes=10**6)
-    assert time.perf_counter() - start < 0.45
+    assert time.perf_counter() - start < 0.6
     assert found.warmed_up is (ms == 5)
     assert found.passes >= 1
 
