@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,11 +24,12 @@ def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> N
         console: where to print.
     """
     device = _device(jobs[0])
-    table = Table(title=f"{jobs[0].folder.parent.name}: {len(jobs)} stages", title_justify="left")
-    for column in ("stage", "from", "loss", "steps", "batch", "patch", "images", "about", ""):
-        table.add_column(
-            column, justify="left" if column in ("stage", "from", "loss", "") else "right"
-        )
+    title = f"{jobs[0].folder.parent.name}: {len(jobs)} stages"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "from", "loss"):
+        table.add_column(column)
+    for column in ("steps", "batch", "patch", "images", "about"):
+        table.add_column(column, justify="right", no_wrap=True)
     speeds: dict[str, float] = {}
     seconds = 0.0
     for job in jobs:
@@ -49,8 +51,7 @@ def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> N
             str(batch),
             str(largest(cfg.data.patch_size)),
             _count(images),
-            duration(needed) if needed else "",
-            {"skip": "finished", "resume": "goes on", "train": ""}[action],
+            {"skip": "finished", "resume": "goes on"}.get(action, duration(needed)),
         )
     console.print(table)
     if seconds:
@@ -86,7 +87,7 @@ def seconds_per_image(job: Job, device: torch.device) -> float:
 def duration(seconds: float) -> str:
     """Two significant units: "3 d 4 h", "12 min", "40 s"."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{max(1, round(seconds))} s" if seconds else ""
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"

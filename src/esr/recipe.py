@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from esr.config import compose, plain
@@ -160,29 +160,30 @@ def _scale(configs: Sequence[DictConfig], budget: Any, typed: set[str]) -> None:
     batch = min(1.0, budget.batch_size / max(largest(cfg.data.batch_size) for cfg in trained))
     for cfg in trained:
         with open_dict(cfg):
+            per_epoch = cfg.trainer.max_steps
             if "trainer.max_steps" not in typed:
-                cfg.trainer.max_steps = max(2, round(cfg.trainer.max_steps * steps))
+                short = max(2, round(cfg.trainer.max_steps * steps))
+                per_epoch = max(1, short // 4)  # about four validations, the last at the end
+                cfg.trainer.max_steps = short // per_epoch * per_epoch
                 if cfg.schedule is not None:
                     _scale_counts(cfg.schedule, steps)
             for key, factor, unit in (("patch_size", patch, cfg.scale), ("batch_size", batch, 1)):
                 if f"data.{key}" not in typed:
                     cfg.data[key] = _resize(cfg.data[key], factor, unit, steps)
-            if "data.samples_per_epoch" not in typed:  # about four validations a stage
-                per_epoch = -(-cfg.trainer.max_steps // 4)
+            if "data.samples_per_epoch" not in typed:
                 cfg.data.samples_per_epoch = per_epoch * largest(cfg.data.batch_size)
 
 
 def _scale_counts(schedule: DictConfig, factor: float) -> None:
     """Scale step counts that are written as numbers; those derived from max_steps follow it."""
+    written = OmegaConf.to_container(schedule, resolve=False)
+    assert isinstance(written, dict)
     for key in ("milestones", "T_0", "T_max", "steps"):
-        if key not in schedule:
-            continue
-        raw = schedule._get_node(key)
-        if isinstance(schedule[key], int):
-            if not raw._is_interpolation():  # type: ignore[union-attr]
-                schedule[key] = max(1, round(schedule[key] * factor))
-        elif not any("${" in str(item._value()) for item in raw):  # type: ignore[union-attr]
-            schedule[key] = [max(1, round(value * factor)) for value in schedule[key]]
+        value = written.get(key)
+        if isinstance(value, int):
+            schedule[key] = max(1, round(value * factor))
+        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
+            schedule[key] = [max(1, round(item * factor)) for item in value]
     if "after" in schedule:
         _scale_counts(schedule.after, factor)
 
@@ -190,6 +191,11 @@ def _scale_counts(schedule: DictConfig, factor: float) -> None:
 def largest(size: Any) -> int:
     """The largest of sizes that may depend on the step."""
     return max(size.values()) if isinstance(size, Mapping) else size
+
+
+def smallest(size: Any) -> int:
+    """The smallest of sizes that may depend on the step."""
+    return min(size.values()) if isinstance(size, Mapping) else size
 
 
 def _resize(size: Any, factor: float, unit: int, steps: float) -> Any:

@@ -23,7 +23,7 @@ from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.errors import UserError
 from esr.losses.weighted import WeightedLoss
-from esr.recipe import Stage
+from esr.recipe import Stage, smallest
 from esr.surgery.fuse import deploy_config
 from esr.weights import mismatch
 
@@ -156,6 +156,13 @@ def check(job: Job) -> None:
         elif job.stage.init:
             _settle(job, teachers.load(job.stage.init))
         net = build(job.cfg.model)
+        patch, least = smallest(job.cfg.data.patch_size), getattr(net, "min_size", 1)
+        if job.cfg.trainer.max_steps > 0 and patch // job.cfg.scale < least:
+            raise UserError(
+                f"{type(net).__name__} needs LR patches of at least {least} pixels, and "
+                f"data.patch_size={patch} makes {patch // job.cfg.scale}: set "
+                f"data.patch_size={least * job.cfg.scale} or more"
+            )
         terms = {}
         for name, term in job.cfg.loss.items():
             if name in job.teachers:

@@ -37,10 +37,10 @@ class RandomFeatures(nn.Module):
     first: torch.Tensor
     second: torch.Tensor
 
-    def __init__(self, widths: Sequence[int] = (8, 8), seed: int = 0, padding: int = 0):
+    def __init__(self, widths: Sequence[int] = (3, 3), seed: int = 0, padding: int = 0):
         super().__init__()
         if len(widths) != 2 or min(widths) < 1:
-            raise UserError(f"the extractor takes two widths, such as [8, 8]; got {list(widths)}")
+            raise UserError(f"the extractor takes two widths, such as [3, 3]; got {list(widths)}")
         generator = torch.Generator("cpu").manual_seed(seed)
         for name, channels, width in (
             ("first", 3, widths[0]),
@@ -80,7 +80,7 @@ class Contrastive(Loss):
     def __init__(
         self,
         form: Literal["ratio", "difference"] = "ratio",
-        widths: Sequence[int] = (8, 8),
+        widths: Sequence[int] = (3, 3),
         layer_weights: Sequence[float] = (1.0, 1.0),
         seed: int = 0,
         padding: int = 0,
