@@ -30,7 +30,7 @@ from esr.metrics import memory, runtime
 from esr.metrics.complexity import COUNTERS, complexity
 from esr.provenance import provenance
 from esr.report import write_json
-from esr.selection import Selection, select
+from esr.selection import Selection, choose_device, select
 from esr.standings import METRICS, correlation, measured_places, published_rows, write
 from esr.surgery.fuse import fuse
 from esr.tiling import Tiling, Upscaler
@@ -86,8 +86,6 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _measured(cfg: DictConfig, rules: Edition, found: Sequence[zoo.Entry]) -> float | None:
-    from esr.scoring import choose_device  # the command line's module, which calls this one
-
     device = choose_device(cfg.device)
     own = select(cfg) if cfg.checkpoint is not None else None
     data: SRData = build(cfg.data)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from esr import challenge, evaluation
+from esr import challenge, evaluation, runs
 from esr.config import build
 from esr.data.images import SUFFIXES, read_rgb
 from esr.data.sets import list_images
@@ -26,7 +26,7 @@ from esr.errors import UserError
 from esr.models.bicubic import Bicubic
 from esr.provenance import provenance
 from esr.report import print_table, write_csv, write_json
-from esr.selection import Selection, select
+from esr.selection import Selection, choose_device, select
 from esr.tiling import Tiling, Upscaler
 
 console = Console()
@@ -42,10 +42,6 @@ def run(cfg: DictConfig) -> float | None:
         UserError: the network, the data or a value does not fit.
     """
     if cfg.challenge is not None:
-        return challenge.run(cfg)
-    if cfg.challenge is not None:
-        from esr import challenge  # which measures single entries by this module
-
         return challenge.run(cfg)
     device = choose_device(cfg.device)
     chosen = select(cfg)
@@ -113,24 +109,6 @@ def run(cfg: DictConfig) -> float | None:
         write_csv(folder / "images.csv", images)
     _say(f"written to {folder}")
     return rows[chosen.name].get("val/psnr_rgb")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `gpu`, `cuda` or `cuda:1` means.
-
-    Raises:
-        UserError: it is none of these, or not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device("cuda" if name == "gpu" else name)
-    except RuntimeError:
-        raise UserError(f"device={name} is unknown; type auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise UserError(f"device={name}: PyTorch sees {count} CUDA devices here; type device=cpu")
-    return device
 
 
 def claim(cfg: DictConfig, name: str) -> Path:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -74,6 +75,24 @@ def select(cfg: DictConfig) -> Selection:
     digest = sha256(file)
     tiling = _tiling(entry)
     return Selection(name, *_deployed(net), source, file, digest, config, entry, tiling)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `gpu`, `cuda` or `cuda:1` means.
+
+    Raises:
+        UserError: it is none of these, or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device("cuda" if name == "gpu" else name)
+    except RuntimeError:
+        raise UserError(f"device={name} is unknown; type auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"device={name}: PyTorch sees {count} CUDA devices here; type device=cpu")
+    return device
 
 
 def _from_checkpoint(cfg: DictConfig, entry: zoo.Entry | None) -> Selection:
