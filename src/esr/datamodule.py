@@ -1,6 +1,7 @@
 """The data of a run as Lightning asks for it; everything below it knows nothing of Lightning."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -8,12 +9,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from esr.data.degradation import Degradation
+from esr.data.device import DeviceBatches
+from esr.data.finishing import Finishing
 from esr.data.images import MAX_PIXELS
-from esr.data.patches import Batch, PatchBatches, TrainLoader, finish
+from esr.data.opening import Kind, default_cache, open_store
+from esr.data.patches import PatchBatches, TrainLoader
 from esr.data.sampler import PatchSampler, probabilities
 from esr.data.schedule import Schedule, Sizes
 from esr.data.sets import Folder, HeldOut, ImageSet
-from esr.data.store import FileStore, Store, check, fingerprint, load
+from esr.data.store import Store, fingerprint
 from esr.errors import UserError
 
 Sets = ImageSet | Mapping[str, ImageSet] | None
@@ -30,15 +35,20 @@ class SRData(pl.LightningDataModule):
         train: the training set, several by name, or None (validation only).
         val: the validation set, several by name; None, or a folder without `hr`, holds out a tenth
             of the training images (`esr.data.sets.HeldOut`).
-        store: ram, memmap, files or gpu: where decoded images lie.
-        patch_size: side of the training patches in HR pixels, or sizes by step.
-        batch_size: patches a batch over all devices together, or sizes by step.
+        store: where decoded images lie: ram, memmap (a packed file), gpu, or files (nowhere).
+        cache: folder of packed stores; None: $ESR_CACHE or ~/.cache/esr.
+        full_check: compare all of a packed store with what was written, not four images.
+        patch_size: side of the training patches in HR pixels, or sizes by optimiser step.
+        batch_size: patches a batch over all devices together, or sizes by optimiser step.
         samples_per_epoch: patches an epoch; an epoch is this count, nothing else.
         num_workers: processes that cut patches; 0: the training process does.
         seed: sample n of the run is a function of (seed, n).
         sampling: draw images by area or uniformly.
         flips: flip and rotate by 90 degrees at random.
         colours: permute the colours at random.
+        mixup: probability that two patches are blended.
+        cutblur: probability that a part of LR stays clean; needs a degradation.
+        degradation: makes LR worse than bicubic; None: leaves it.
         max_pixels: refuse larger images.
     """
 
@@ -47,7 +57,9 @@ class SRData(pl.LightningDataModule):
         scale: int,
         train: Sets = None,
         val: Sets = None,
-        store: Literal["ram", "memmap", "files", "gpu"] = "ram",
+        store: Kind = "memmap",
+        cache: str | None = None,
+        full_check: bool = False,
         patch_size: Sizes = 256,
         batch_size: Sizes = 64,
         samples_per_epoch: int = 64000,
@@ -56,62 +68,92 @@ class SRData(pl.LightningDataModule):
         sampling: Literal["area", "image"] = "area",
         flips: bool = True,
         colours: bool = False,
+        mixup: float = 0.0,
+        cutblur: float = 0.0,
+        degradation: Degradation | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
         super().__init__()
+        if sampling not in ("area", "image"):
+            raise UserError(f"unknown data.sampling={sampling}: choose area or image")
         self.scale = scale
-        self.store = store
+        self.store: Kind = store
+        self.cache = Path(cache).expanduser() if cache is not None else default_cache()
+        self.full_check = full_check
         self.patch_size, self.batch_size = patch_size, batch_size
         self.samples_per_epoch = samples_per_epoch
-        self.num_workers, self.seed, self.sampling = num_workers, seed, sampling
+        self.num_workers, self.seed = num_workers, seed
+        self.sampling: Literal["area", "image"] = sampling
         self.flips, self.colours = flips, colours
         self.max_pixels = max_pixels
-        self.train_sets, self.val_sets = _split(train, val)
+        self.held_out, self.train_sets, self.val_sets = _split(train, val)
         self.val_names = list(self.val_sets)
+        Schedule(batch_size, patch_size, scale)  # refuses wrong sizes before anything is read
+        self._finish = Finishing(degradation, mixup, cutblur)
         self._train: Store | None = None
         self._members: list[int] = []
         self._val: dict[str, Store] = {}
 
     def prepare_data(self) -> None:
-        """Download what is absent (one process a machine)."""
+        """Download and pack what is absent; one process a machine does it, the others wait."""
         for images in (*self.train_sets.values(), *self.val_sets.values()):
-            images.prepare()
+            images.prepare(self.scale)
+        if self.store in ("memmap", "gpu") and self._train is None:
+            self._open_all(training=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Check every image and open the stores; whatever is wrong is said here, by file."""
-        if not self._val:
-            self._val = {name: self._open({name: images}) for name, images in self.val_sets.items()}
-        if stage in (None, "fit") and self._train is None and self.train_sets:
+        training = stage in (None, "fit")
+        if not self._val or (training and self._train is None):
+            self._train, self._val = self._open_all(training)
+        if self._train is not None:
             self._members = [len(s.pairs(self.scale)) for s in self.train_sets.values()]
-            self._train = self._open(self.train_sets)
+            self._batches(0, 1, 1, torch.device("cpu"), checked_only=True)
 
     def train_dataloader(self) -> TrainLoader:
         """Endless deterministic patches from the run's position on."""
-        if self._train is None:
-            raise UserError("this data has no training set: choose data=sample, folder or div2k")
-        trainer = self.trainer
-        rank, world, accumulate = 0, 1, 1
-        if trainer is not None:
-            rank, world = trainer.global_rank, trainer.world_size
-            accumulate = trainer.accumulate_grad_batches
-        schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
-        weights = [images.weight for images in self.train_sets.values()]
-        chances = probabilities(self._train.sizes, self._members, weights, self.sampling)
-        sampler = PatchSampler(self._train.sizes, chances, self.seed)
-        batches = PatchBatches(
-            self._train, sampler, schedule, rank, world, self.flips, self.colours
-        )
-        length = max(1, self.samples_per_epoch // schedule.batch_sizes[0])
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return TrainLoader(batches, length, self._position, self.num_workers, on_gpu)
+        rank, world, accumulate, device = 0, 1, 1, torch.device("cpu")
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            accumulate = self.trainer.accumulate_grad_batches
+            device = self.trainer.strategy.root_device
+        batches = self._batches(rank, world, accumulate, device)
+        length = max(1, self.samples_per_epoch // batches.schedule.batch_sizes[0])
+        on_device = isinstance(batches, DeviceBatches)
+        workers = 0 if on_device else self.num_workers
+        pin = device.type == "cuda" and not on_device
+        return TrainLoader(batches, length, self._position, workers, pin)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """One loader of whole images for each validation set, in the order of `val_names`."""
-        return [DataLoader(WholeImages(store), collate_fn=_single) for store in self._val.values()]
+        """One loader of whole images for each validation set, in the order of `val_names`.
+
+        Every rank sees every image, unless their number divides by the ranks: repeating images to
+        make it divide would change the mean that is reported.
+        """
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+        loaders = []
+        for store in self._val.values():
+            shared = world if len(store.names) % world == 0 else 1
+            images = WholeImages(store, rank % shared, shared)
+            loaders.append(DataLoader(images, collate_fn=_single))
+        return loaders
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """The validation images."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> list[DataLoader]:
+        """The validation images."""
+        return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training patches on the device."""
-        return finish(batch) if "code" in batch else batch
+        if "seed" not in batch:
+            return batch
+        batch = self._finish(batch)
+        return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 
     def describe(self) -> list[str]:
         """What the run trains and validates on, in lines for the user."""
@@ -127,7 +169,8 @@ class SRData(pl.LightningDataModule):
                 f"{_text(self.batch_size)} a batch"
             )
         for name, store in self._val.items():
-            lines.append(f"validation images  {len(store.names)} ({name})")
+            held = ", held out of the training images" if self.held_out else ""
+            lines.append(f"validation images  {len(store.names)} ({name}{held})")
         return lines
 
     def checksum(self) -> str:
@@ -137,31 +180,64 @@ class SRData(pl.LightningDataModule):
             stores["train"] = self._train
         return fingerprint(list(stores), [store.checksum() for store in stores.values()])
 
-    def _open(self, sets: Mapping[str, ImageSet]) -> Store:
-        pairs = [pair for images in sets.values() for pair in images.pairs(self.scale)]
-        checked = check(pairs, self.scale, self.max_pixels)
-        if self.store == "files":
-            return FileStore(checked, self.scale, self.max_pixels)
-        return load(checked, self.scale, self.max_pixels)
+    def _open_all(self, training: bool) -> tuple[Store | None, dict[str, Store]]:
+        train = self._open(self.train_sets, "train") if training and self.train_sets else None
+        val = {name: self._open({name: s}, "val") for name, s in self.val_sets.items()}
+        return train, val
+
+    def _open(self, sets: Mapping[str, ImageSet], role: str) -> Store:
+        return open_store(
+            sets, role, self.scale, self.store, self.cache, self.max_pixels, self.full_check
+        )
+
+    def _batches(
+        self,
+        rank: int,
+        world: int,
+        accumulate: int,
+        device: torch.device,
+        checked_only: bool = False,
+    ) -> PatchBatches:
+        """The training batches of a rank; `checked_only`: nothing is moved to the device."""
+        store = self._train
+        if store is None:
+            raise UserError("this data has no training set: choose data=sample, folder or div2k")
+        schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
+        weights = [images.weight for images in self.train_sets.values()]
+        chances = probabilities(store.sizes, self._members, weights, self.sampling)
+        sampler = PatchSampler(store.sizes, chances, self.seed)
+        if self.store == "gpu" and not checked_only:
+            return DeviceBatches(
+                store, sampler, schedule, device, rank, world, self.flips, self.colours
+            )
+        return PatchBatches(store, sampler, schedule, rank, world, self.flips, self.colours)
 
     def _position(self) -> int:
         """Batches that this run has trained on. Counted by the trainer, so it survives a resume."""
         if self.trainer is None:
             return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        # "Processed" counts whole training steps: a step that an interrupt broke off is repeated.
+        done = getattr(self.trainer.fit_loop.epoch_loop.batch_progress.total, "processed", 0)
+        repeat = getattr(self.trainer, "overfit_batches", 0)  # a count, or a share of an epoch
+        if not repeat:
+            return done
+        length = self.trainer.num_training_batches
+        return done % length if isinstance(length, int) and length else 0
 
 
 class WholeImages(Dataset):
-    """Pairs as float RGB (1, 3, H, W) in [0, 1]."""
+    """Pairs as float RGB (1, 3, H, W) in [0, 1]: every `step`-th image from `first` on."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, first: int = 0, step: int = 1):
         self._store = store
+        self._indices = range(first, len(store.names), step)
 
     def __len__(self) -> int:
-        return len(self._store.names)
+        return len(self._indices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, number: int) -> dict[str, Any]:
         """One image with its name."""
+        index = self._indices[number]
         lr, hr = self._store.pair(index)
         return {"lr": _image(lr), "hr": _image(hr), "name": [self._store.names[index]]}
 
@@ -175,14 +251,17 @@ def _single(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
 
 
-def _split(train: Sets, val: Sets) -> tuple[dict[str, ImageSet], dict[str, ImageSet]]:
-    """Training and validation sets by name; without a validation set, some images are held out."""
+def _split(train: Sets, val: Sets) -> tuple[bool, dict[str, ImageSet], dict[str, ImageSet]]:
+    """Whether images are held out for validation; training and validation sets by name."""
     train_sets, val_sets = _named(train), _named(val)
     missing = not val_sets or any(isinstance(s, Folder) and s.hr is None for s in val_sets.values())
-    if missing and train_sets:
-        val_sets = {name: HeldOut(images, "val") for name, images in train_sets.items()}
-        train_sets = {name: HeldOut(images, "train") for name, images in train_sets.items()}
-    return train_sets, val_sets
+    if not (missing and train_sets):
+        return False, train_sets, val_sets
+    return (
+        True,
+        {name: HeldOut(images, "train") for name, images in train_sets.items()},
+        {name: HeldOut(images, "val") for name, images in train_sets.items()},
+    )
 
 
 def _named(sets: Sets) -> dict[str, ImageSet]:

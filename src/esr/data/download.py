@@ -1,16 +1,188 @@
-"""Archives of public data sets: fetched, continued where they broke off, checked, unpacked."""
+"""Archives of public data sets: fetched, continued where they broke off, checked and unpacked."""
 
+import hashlib
+import os
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from esr.data.progress import Progress, announce
+from esr.errors import UserError
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive and where its folder goes."""
+    """A .zip or .tar of images.
+
+    Args:
+        url: its official address.
+        makes: the folder that exists once it is unpacked; where that exists nothing is downloaded.
+        into: the folder it is unpacked in.
+        md5: of the file; None where its authors' file was never published with one: then only its
+            length and the archive's own checks are used.
+    """
 
     url: str
-    md5: str
-    folder: str
+    makes: str
+    into: str
+    md5: str | None = None
 
 
-def fetch(archives: list[Archive], expected: str) -> None:
-    """Nothing yet."""
+def fetch(archives: Sequence[Archive], expected: str) -> None:
+    """Download and unpack the archives whose folder is absent.
+
+    Args:
+        archives: of one data set.
+        expected: the tree of folders, for the message.
+
+    Raises:
+        UserError: no network, a broken file, or no room; says which tree is expected instead.
+    """
+    for archive in archives:
+        if Path(archive.makes).expanduser().is_dir():
+            continue
+        into = Path(archive.into).expanduser()
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+            with FileLock(into / ".download.lock"):  # processes of one machine take turns
+                _get(archive, into, Path(archive.makes).expanduser())
+        except OSError as error:
+            raise UserError(
+                f"{archive.makes} is absent and {archive.url} could not be had: {error}.\n"
+                f"Repeat the command to go on, or put the images there yourself:\n{expected}\n"
+                "To run without them: data=sample (nothing needed), or data=folder "
+                "data.train.hr=PATH for images of your own."
+            ) from error
+
+
+def _get(archive: Archive, into: Path, makes: Path) -> None:
+    if makes.is_dir():  # another process was first
+        return
+    file = into / archive.url.rsplit("/", 1)[-1]
+    download(archive.url, file, archive.md5)
+    _unpack(file, into, makes)
+    file.unlink()
+
+
+def download(url: str, file: Path, md5: str | None = None, attempts: int = 5) -> Path:
+    """Fetch `url` into `file`; a part that is there already is continued, not fetched again.
+
+    The part is `file` + ".part" until it is complete and checked.
+
+    Raises:
+        UserError: the finished file is not what it should be (the part is removed).
+        OSError: it could not be had after some attempts; the part stays.
+    """
+    if file.exists():
+        return file
+    part = file.with_name(file.name + ".part")
+    for attempt in range(attempts):
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _continue(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise
+            failure: OSError = error
+        except OSError as error:  # broken off, timed out, no network
+            failure = error
+        progressed = part.exists() and part.stat().st_size > before
+        if attempt == attempts - 1 or not (progressed or before):
+            raise failure
+        time.sleep(0.2 if progressed else 2**attempt)
+    if md5 is not None and (found := _md5(part)) != md5:
+        part.unlink()
+        raise UserError(
+            f"{url}: the downloaded file's MD5 is {found}, expected {md5}. It was removed; repeat "
+            "the command, or fetch the file elsewhere."
+        )
+    part.rename(file)
+    return file
+
+
+def _continue(url: str, part: Path) -> None:
+    """Fetch what `part` lacks; OSError when the transfer ends early."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have and _length_of(error) == have:  # nothing is missing
+            return
+        if error.code == 416:  # the part is longer than the file: not of this file
+            part.unlink()
+        raise
+    with answer:
+        if have and answer.status != 206:  # the server cannot continue: begin anew
+            have = 0
+        rest = answer.headers.get("Content-Length")
+        total = have + int(rest) if rest is not None else None
+        if total is not None:
+            room = shutil.disk_usage(part.parent).free
+            if total - have > room:
+                raise OSError(f"needs {(total - have) / 1e9:.1f} GB, {room / 1e9:.1f} GB are free")
+            announce(f"downloading {url} ({total / 1e9:.2f} GB)" + (" on" if have else ""))
+        with part.open("ab" if have else "wb") as out, Progress(part.stem, total, True) as bar:
+            bar.advance(have)
+            while chunk := answer.read(_CHUNK):
+                out.write(chunk)
+                bar.advance(len(chunk))
+        if total is not None and part.stat().st_size != total:
+            raise ConnectionError(f"broken off at {part.stat().st_size} of {total} bytes")
+
+
+def _length_of(error: urllib.error.HTTPError) -> int | None:
+    """The whole length that a "416 range not satisfiable" names."""
+    tail = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+    return int(tail) if tail.isdigit() else None
+
+
+def _unpack(file: Path, into: Path, makes: Path) -> None:
+    """Unpack beside the goal and rename at the end, so that a half-unpacked folder never counts."""
+    staging = into / f".unpacking-{file.stem}"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        if zipfile.is_zipfile(file):
+            with (
+                zipfile.ZipFile(file) as archive,
+                Progress(f"unpacking {file.name}", len(archive.namelist())) as bar,
+            ):
+                for member in archive.infolist():
+                    archive.extract(member, staging)
+                    bar.advance(1)
+        elif tarfile.is_tarfile(file):
+            with tarfile.open(file) as archive, Progress(f"unpacking {file.name}", None) as bar:
+                for member in archive:
+                    archive.extract(member, staging, filter="data")
+                    bar.advance(1)
+        else:
+            file.unlink()
+            raise UserError(f"{file} was no archive and is removed: the address is out of order")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        file.unlink()
+        raise UserError(
+            f"{file} was damaged ({error}) and is removed: repeat the command"
+        ) from error
+    source = staging / os.path.relpath(makes, into)
+    if not source.is_dir():
+        raise UserError(f"{file} holds no folder {os.path.relpath(makes, into)}: unpack it by hand")
+    makes.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(makes)
+    shutil.rmtree(staging)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

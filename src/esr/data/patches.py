@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from esr.data.augment import dihedral, permute_channels, to_float
-from esr.data.sampler import PatchSampler
+from esr.data.sampler import Draws, PatchSampler
 from esr.data.schedule import Schedule
 from esr.data.store import Store
 from esr.errors import UserError
@@ -44,6 +43,7 @@ class PatchBatches(Dataset):
         self.store, self.sampler, self.schedule = store, sampler, schedule
         self.rank, self.world = rank, world
         self.flips, self.colours = flips, colours
+        self.shift = 0  # samples beyond the schedule's count: TrainLoader.load_state_dict
         for size in schedule.batch_sizes:
             if size % world:
                 raise UserError(
@@ -53,19 +53,22 @@ class PatchBatches(Dataset):
         _check_patches(store, max(schedule.patch_sizes))
 
     def __getitem__(self, number: int) -> Batch:
-        """Keys: lr, hr (uint8 NHWC), code and channels (int64), uniform (float), noise (int64)."""
+        """Keys: lr, hr (uint8 NHWC), code, channels and seed (int64)."""
         first, size, patch = self.schedule.batch(number)
         local = size // self.world
         side = patch // self.store.scale
-        draws = self.sampler.draw(first + self.rank * local, local, side)
+        first += self.shift + self.rank * local
+        return self.cut(self.sampler.draw(first, local, side), side)
+
+    def cut(self, draws: Draws, side: int) -> Batch:
+        """The drawn patches of LR side `side`."""
         patches = self.store.patches(draws.image, draws.row, draws.column, side)
         return {
             "lr": patches.lr,
             "hr": patches.hr,
             "code": torch.from_numpy(draws.code * self.flips),
             "channels": torch.from_numpy(draws.channels * self.colours),
-            "uniform": torch.from_numpy(draws.uniform).float(),
-            "noise": torch.from_numpy(draws.noise),
+            "seed": torch.from_numpy(draws.seed.copy()),
         }
 
 
@@ -109,6 +112,17 @@ class TrainLoader:
             self._next += 1
             yield batch
 
+    def state_dict(self) -> dict[str, int]:
+        """Where the run stands, in batches and in samples; Lightning puts it into checkpoints."""
+        batches = self._position()
+        samples = self._batches.schedule.batch(batches)[0] + self._batches.shift
+        return {"batches": batches, "samples": samples}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the next sample even if the batch size is another one now."""
+        self._batches.shift = state["samples"] - self._batches.schedule.batch(state["batches"])[0]
+        self._stream = None
+
     def _open(self, start: int) -> Iterator[Batch]:
         loader = DataLoader(
             self._batches,
@@ -129,15 +143,6 @@ class _From:
 
     def __iter__(self) -> Iterator[int]:
         return itertools.count(self._start)
-
-
-def finish(batch: Batch) -> Batch:
-    """On the device: augment by the codes, and make float NCHW in [0, 1]."""
-    return {key: to_float(_turn(batch[key], batch)) for key in ("lr", "hr")}
-
-
-def _turn(x: torch.Tensor, batch: Batch) -> torch.Tensor:
-    return permute_channels(dihedral(x, batch["code"]), batch["channels"])
 
 
 def _one_thread(_: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from esr.errors import UserError
 
-WORDS = 8  # 64-bit words a sample: two Philox blocks
+WORDS = 4  # 64-bit words a sample: one Philox block
 _DOMAIN = 0x6573722D70617463  # second half of the key: keeps other uses of the seed apart
 
 
@@ -31,10 +31,8 @@ class Draws:
     """Element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)."""
     channels: np.ndarray
     """Permutation of the colours, 0..5 (`esr.data.augment.permute_channels`)."""
-    uniform: np.ndarray
-    """Three numbers in [0, 1) for the mixing augmentations, (N, 3)."""
-    noise: np.ndarray
-    """Seed of the sample's degradation, int64."""
+    seed: np.ndarray
+    """The sample's own seed, int64, for everything random that the device does to it."""
 
 
 class PatchSampler:
@@ -54,13 +52,12 @@ class PatchSampler:
 
     def draw(self, first: int, count: int, patch: int) -> Draws:
         """Samples `first` to `first + count - 1` with LR patches of side `patch`."""
-        counter = first * (WORDS // 4)
         generator = np.random.Philox(
             key=np.array([self.seed % 2**64, _DOMAIN], dtype=np.uint64),
-            counter=np.array([counter, 0, 0, 0], dtype=np.uint64),
+            counter=np.array([first, 0, 0, 0], dtype=np.uint64),
         )
         words = generator.random_raw(count * WORDS).reshape(count, WORDS)
-        unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        unit = (words[:, :3] >> np.uint64(11)).astype(np.float64) * 2.0**-53
         image = np.searchsorted(self._cumulative, unit[:, 0], side="right")
         room = self.sizes[image] - patch + 1
         return Draws(
@@ -69,8 +66,7 @@ class PatchSampler:
             column=np.floor(unit[:, 2] * room[:, 1]).astype(np.int64),
             code=(words[:, 3] & np.uint64(7)).astype(np.int64),
             channels=((words[:, 3] >> np.uint64(3)) % np.uint64(6)).astype(np.int64),
-            uniform=unit[:, 4:7],
-            noise=words[:, 7].view(np.int64),
+            seed=words[:, 3].view(np.int64),
         )
 
 

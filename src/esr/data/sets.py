@@ -26,7 +26,7 @@ class ImageSet(Protocol):
     name: str
     weight: float
 
-    def prepare(self) -> None:
+    def prepare(self, scale: int) -> None:
         """Download what is absent and can be had."""
         ...
 
@@ -62,10 +62,15 @@ class Folder:
         self.weight = weight
         self.archives = archives or []
 
-    def prepare(self) -> None:
+    def prepare(self, scale: int) -> None:
         """Download the archives whose folder is absent; does nothing for a folder of one's own."""
-        if self.hr is not None:
-            fetch(self.archives, self._expected())
+        folders = [folder for folder in (self.hr, self.lr) if folder is not None]
+        wanted = [
+            archive
+            for archive in self.archives
+            if any(folder.is_relative_to(Path(archive.makes).expanduser()) for folder in folders)
+        ]
+        fetch(wanted, self._expected(scale))
 
     def pairs(self, scale: int) -> list[Pair]:
         """List and pair the files.
@@ -78,10 +83,10 @@ class Folder:
                 "no training images were named. Type data.train.hr=FOLDER (its LR is made), or "
                 "use data=sample, which needs nothing."
             )
-        high = list_images(self.hr, self._expected())
+        high = list_images(self.hr, self._expected(scale))
         if self.lr is None:
             return [Pair(name, path) for name, path in high.items()]
-        low = list_images(self.lr, self._expected())
+        low = list_images(self.lr, self._expected(scale))
         pairs = []
         for name, path in high.items():
             found = low.get(f"{name}x{scale}") or low.get(name)
@@ -93,10 +98,10 @@ class Folder:
             pairs.append(Pair(name, path, found))
         return pairs
 
-    def _expected(self) -> str:
+    def _expected(self, scale: int) -> str:
         lines = [f"  {self.hr}/NAME.png"]
         if self.lr is not None:
-            lines.append(f"  {self.lr}/NAMEx{{scale}}.png")
+            lines.append(f"  {self.lr}/NAMEx{scale}.png")
         return "\n".join(lines)
 
 
@@ -113,9 +118,9 @@ class HeldOut:
         self.name = source.name
         self.weight = source.weight
 
-    def prepare(self) -> None:
+    def prepare(self, scale: int) -> None:
         """As the set that is split."""
-        self.source.prepare()
+        self.source.prepare(scale)
 
     def pairs(self, scale: int) -> list[Pair]:
         """The part's images; UserError when there are fewer than two to split."""
@@ -137,23 +142,21 @@ class Sample:
     They are small and few: enough to try things out, not to compare networks.
     """
 
-    NAMES = {
-        "train": (
-            "astronaut.png",
-            "ihc.png",
-            "motorcycle_left.png",
-            "motorcycle_right.png",
-            "rocket.jpg",
-        ),
-        "val": ("chelsea.png", "coffee.png"),
-    }
+    TRAIN = (
+        "astronaut.png",
+        "ihc.png",
+        "motorcycle_left.png",
+        "motorcycle_right.png",
+        "rocket.jpg",
+    )
+    VAL = ("chelsea.png", "coffee.png")
 
     def __init__(self, part: Literal["train", "val"], weight: float | None = None):
         self.part = part
         self.name = "sample"
         self.weight = weight
 
-    def prepare(self) -> None:
+    def prepare(self, scale: int) -> None:
         """Nothing to do: the files come with the installation."""
 
     def pairs(self, scale: int) -> list[Pair]:
@@ -162,38 +165,11 @@ class Sample:
         if package is None or package.origin is None:
             raise UserError("data=sample needs scikit-image: pip install scikit-image")
         folder = Path(package.origin).parent / "data"
-        files = [folder / name for name in self.NAMES[self.part]]
+        files = [folder / name for name in (self.TRAIN if self.part == "train" else self.VAL)]
         for file in files:
             if not file.is_file():
-                raise UserError(
-                    f"the installed scikit-image lacks {file.name}: pip install 'scikit-image>=0.25'"
-                )
+                raise UserError(f"scikit-image lacks {file.name}: pip install 'scikit-image>=0.25'")
         return [Pair(file.stem, file) for file in files]
-
-
-def benchmarks(root: str, names: list[str]) -> dict[str, Folder]:
-    """The customary validation sets below `root`: NAME/HR/*.png and NAME/LR_bicubic/X4/*x4.png.
-
-    LR is made from HR where the LR folder of the scale is absent.
-    """
-    return {name: Benchmark(root, name) for name in names}
-
-
-class Benchmark(Folder):
-    """One customary validation set (Set5, Set14, B100, Urban100, Manga109) with its folder names."""
-
-    def __init__(self, root: str, name: str):
-        super().__init__(hr=str(Path(root).expanduser() / name / "HR"), name=name)
-        self._lower = Path(root).expanduser() / name / "LR_bicubic"
-
-    def pairs(self, scale: int) -> list[Pair]:
-        """As `Folder.pairs`, from LR_bicubic/X{scale} where that exists."""
-        folder = self._lower / f"X{scale}"
-        self.lr = folder if folder.is_dir() else None
-        return super().pairs(scale)
-
-    def _expected(self) -> str:
-        return f"  {self.hr}/NAME.png\n  {self._lower}/X4/NAMEx4.png   (optional)"
 
 
 def list_images(folder: Path, expected: str) -> dict[str, Path]:

@@ -7,7 +7,7 @@ only. Images are pairs: uint8 (h, w, 3) for LR and (scale*h, scale*w, 3) for HR.
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +141,10 @@ class ArrayStore:
 
     def checksum(self) -> str:
         """SHA-256 over names and the CRC-32 of all pixels."""
-        crcs = [zlib.crc32(hr, zlib.crc32(lr)) for lr, hr in zip(self._lr, self._hr, strict=True)]
+        crcs = [
+            zlib.crc32(hr.data, zlib.crc32(lr.data))
+            for lr, hr in zip(self._lr, self._hr, strict=True)
+        ]
         return fingerprint(self.names, crcs)
 
 
@@ -202,6 +205,31 @@ class FileStore:
             low = imresize(near, 1 / scale)[y - top : y - top + size, x - left : x - left + size]
         y, x, large = y * scale, x * scale, size * scale
         return low, full[y : y + large, x : x + large]
+
+
+class JoinedStore(ArrayStore):
+    """Several stores in memory as one; names get their set's name in front."""
+
+    def __init__(self, parts: Mapping[str, ArrayStore]):
+        stores = list(parts.values())
+        super().__init__(
+            [f"{title}/{name}" for title, store in parts.items() for name in store.names],
+            [image for store in stores for image in store._lr],
+            [image for store in stores for image in store._hr],
+            stores[0].scale,
+        )
+        self._parts = dict(parts)
+
+    def checksum(self) -> str:
+        """From the parts' own, which may know them without reading."""
+        return fingerprint(list(self._parts), [part.checksum() for part in self._parts.values()])
+
+    # Pickled as parts: a packed one is then mapped again instead of copied.
+    def __getstate__(self) -> dict[str, ArrayStore]:
+        return self._parts
+
+    def __setstate__(self, parts: dict[str, ArrayStore]) -> None:
+        self.__init__(parts)
 
 
 def fingerprint(names: Sequence[str], values: Sequence[object]) -> str:

@@ -1,0 +1,147 @@
+"""The field's public data sets by their official folder and file names.
+
+MD5 sums are those in circulation for DIV2K's archives (torchsr and others list the same). Flickr2K
+has none; LSDIR and the benchmark sets have no address that serves without a form or for long, so
+they are only expected, not fetched.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from esr.data.download import Archive
+from esr.data.sets import Folder, Pair
+from esr.errors import UserError
+
+_DIV2K = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
+_MD5 = {
+    "DIV2K_train_HR": "bdc2d9338d4e574fe81bf7d158758658",
+    "DIV2K_train_LR_bicubic_X2": "9a637d2ef4db0d0a81182be37fb00692",
+    "DIV2K_train_LR_bicubic_X3": "ad80b9fe40c049a07a8a6c51bfab3b6d",
+    "DIV2K_train_LR_bicubic_X4": "76c43ec4155851901ebbe8339846d93d",
+    "DIV2K_valid_HR": "9fcdda83005c5e5997799b69f955ff88",
+    "DIV2K_valid_LR_bicubic_X2": "1512c9a3f7bde2a1a21a73044e46b9cb",
+    "DIV2K_valid_LR_bicubic_X3": "18b1d310f9f88c13618c287927b29898",
+    "DIV2K_valid_LR_bicubic_X4": "21962de700c8d368c6ff83314480eff0",
+}
+
+Lr = Literal["official", "made"]
+
+
+class Official:
+    """A set whose folders depend on the scale; subclasses say which.
+
+    Args:
+        name: of the set.
+        lr: "official": the published LR images; "made": made from HR here, equal to MATLAB's.
+        weight: as of `Folder`.
+    """
+
+    def __init__(self, name: str, lr: Lr, weight: float | None):
+        if lr not in ("official", "made"):
+            raise UserError(f"{name}: lr is official or made, got {lr}")
+        self.name, self.lr, self.weight = name, lr, weight
+
+    def folder(self, scale: int) -> Folder:
+        """The set's folders at that scale."""
+        raise NotImplementedError
+
+    def prepare(self, scale: int) -> None:
+        """Download what is absent, where there is an address."""
+        self.folder(scale).prepare(scale)
+
+    def pairs(self, scale: int) -> list[Pair]:
+        """As `Folder.pairs`."""
+        return self.folder(scale).pairs(scale)
+
+
+class DIV2K(Official):
+    """DIV2K (Agustsson and Timofte, 2017): 800 training and 100 validation images.
+
+    ROOT/DIV2K_train_HR/0001.png, ROOT/DIV2K_train_LR_bicubic/X4/0001x4.png, ROOT/DIV2K_valid_HR/...
+    """
+
+    def __init__(
+        self,
+        root: str,
+        part: Literal["train", "valid"],
+        lr: Lr = "official",
+        weight: float | None = None,
+    ):
+        super().__init__("DIV2K", lr, weight)
+        self.root, self.part = root, part
+
+    def folder(self, scale: int) -> Folder:
+        """HR, and the bicubic track's LR of x2, x3 or x4."""
+        high, low = f"DIV2K_{self.part}_HR", f"DIV2K_{self.part}_LR_bicubic"
+        archives = [self._archive(high, high)]
+        lower = None
+        if self.lr == "official":
+            lower = f"{self.root}/{low}/X{scale}"
+            if f"{low}_X{scale}" in _MD5:
+                archives.append(self._archive(f"{low}_X{scale}", f"{low}/X{scale}"))
+        return Folder(f"{self.root}/{high}", lower, self.name, self.weight, archives)
+
+    def _archive(self, stem: str, makes: str) -> Archive:
+        return Archive(f"{_DIV2K}/{stem}.zip", f"{self.root}/{makes}", self.root, _MD5[stem])
+
+
+class Flickr2K(Official):
+    """Flickr2K (Lim et al., 2017): 2650 images, ROOT/Flickr2K/Flickr2K_HR/000001.png and
+    ROOT/Flickr2K/Flickr2K_LR_bicubic/X4/000001x4.png.
+    """
+
+    def __init__(self, root: str, lr: Lr = "official", weight: float | None = None):
+        super().__init__("Flickr2K", lr, weight)
+        self.root = root
+
+    def folder(self, scale: int) -> Folder:
+        """HR, and the bicubic LR of x2, x3 or x4; one archive holds all."""
+        base = f"{self.root}/Flickr2K"
+        lower = f"{base}/Flickr2K_LR_bicubic/X{scale}" if self.lr == "official" else None
+        archive = Archive("https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar", base, self.root)
+        return Folder(f"{base}/Flickr2K_HR", lower, self.name, self.weight, [archive])
+
+
+class LSDIR(Official):
+    """LSDIR (Li et al., 2023): 84991 training and 250 validation images, to be asked for at
+    https://data.vision.ee.ethz.ch/yawli: ROOT/LSDIR/HR/train/..., ROOT/LSDIR/X4/train/... with
+    any folders below (pairs keep their folder), ROOT/LSDIR/HR/val, ROOT/LSDIR/X4/val.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        part: Literal["train", "val"],
+        lr: Lr = "made",
+        weight: float | None = None,
+    ):
+        super().__init__("LSDIR", lr, weight)
+        self.root, self.part = root, part
+
+    def folder(self, scale: int) -> Folder:
+        """HR, and X2, X3 or X4 beside it."""
+        base = f"{self.root}/LSDIR"
+        lower = f"{base}/X{scale}/{self.part}" if self.lr == "official" else None
+        return Folder(f"{base}/HR/{self.part}", lower, self.name, self.weight)
+
+
+class Benchmark(Official):
+    """One customary validation set: ROOT/NAME/HR/*.png and ROOT/NAME/LR_bicubic/X4/*x4.png.
+
+    Where the scale's LR folder is absent, LR is made.
+    """
+
+    def __init__(self, root: str, name: str):
+        super().__init__(name, "official", None)
+        self.root = root
+
+    def folder(self, scale: int) -> Folder:
+        """HR, and LR_bicubic/X{scale} where that exists."""
+        base = Path(self.root).expanduser() / self.name
+        lower = base / "LR_bicubic" / f"X{scale}"
+        return Folder(str(base / "HR"), str(lower) if lower.is_dir() else None, self.name)
+
+
+def benchmarks(root: str, names: list[str]) -> dict[str, Benchmark]:
+    """Several validation sets by name (Set5, Set14, B100, Urban100, Manga109) below one folder."""
+    return {name: Benchmark(root, name) for name in names}

@@ -1,0 +1,362 @@
+"""The packed store: every image decoded once into one mapped uint8 file (`data.store=memmap`).
+
+A store is a folder with `index.json` and the file of pixels that it names. The index is written
+last and by renaming, so what has no index is not finished. While a store is being made, pixels go
+to a `partial-` file and a journal notes each image that is complete, with its CRC: a killed
+preparation is continued, not repeated. The old store stays in use and in place until the new index
+replaces the old one, so a full disk or a crash never costs a working store.
+
+The key covers names, sizes and modification times of all source files, the scale and the resize
+rule: a changed image or another scale is noticed at opening, by file name.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from esr.data.images import MAX_PIXELS
+from esr.data.progress import announce
+from esr.data.sets import Pair
+from esr.data.store import ArrayStore, Checked, check, decode, fingerprint, parallel
+from esr.errors import UserError
+
+FORMAT = "esr-pack-1 matlab-bicubic"
+"""Part of the key: changes when the layout or the rule that makes LR changes."""
+
+_ALIGN = 64
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one image lies in the file of pixels."""
+
+    name: str
+    source: list[list[int]]
+    """Bytes and modification time (ns) of the HR file and, if given, of the LR file."""
+    lr: list[int]
+    """Offset, height, width."""
+    hr: list[int]
+    crc: int = 0
+
+
+class PackedStore(ArrayStore):
+    """A finished store, mapped: its pages are shared by all processes that use it.
+
+    Args:
+        folder: with `index.json`.
+    """
+
+    def __init__(self, folder: Path):
+        index = json.loads((folder / "index.json").read_text())
+        self._folder = folder
+        self._crcs = [place["crc"] for place in index["images"]]
+        # A plain view: every slice of the memmap class itself would cost microseconds.
+        pixels = np.memmap(folder / index["pixels"], mode="r", dtype=np.uint8).view(np.ndarray)
+        super().__init__(
+            [place["name"] for place in index["images"]],
+            [_view(pixels, place["lr"]) for place in index["images"]],
+            [_view(pixels, place["hr"]) for place in index["images"]],
+            index["scale"],
+        )
+
+    def checksum(self) -> str:
+        """As of any decoded store, from the CRCs in the index."""
+        return fingerprint(self.names, self._crcs)
+
+    def damaged(self, indices: Sequence[int]) -> str | None:
+        """Name of the first of these images whose pixels are not what was written, if any."""
+        for index in indices:
+            if _crc(self._lr[index], self._hr[index]) != self._crcs[index]:
+                return self.names[index]
+        return None
+
+    # Workers that are spawned map the file again; pickling the arrays would copy gigabytes.
+    def __getstate__(self) -> Path:
+        return self._folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self.__init__(folder)
+
+
+def packed(
+    pairs: Sequence[Pair],
+    scale: int,
+    folder: Path,
+    max_pixels: int = MAX_PIXELS,
+    full_check: bool = False,
+) -> PackedStore:
+    """Open the store of these pairs in `folder`, making or remaking it where needed.
+
+    Two processes that ask for the same store at once take turns; the second finds it finished.
+
+    Args:
+        pairs: the images.
+        scale: of LR.
+        folder: of this store alone.
+        max_pixels: as for reading.
+        full_check: compare every image's CRC at opening instead of four.
+
+    Raises:
+        UserError: an image cannot be used, or there is no room; the old store is left as it was.
+    """
+    sources = _sources(pairs)
+    key = _key(sources, scale)
+    if _fault(folder, sources, scale, key, full_check) is None:
+        return PackedStore(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {folder}: {error.strerror}. Type data.cache=FOLDER with room, or "
+            "data.store=ram."
+        ) from error
+    with _locked(folder):
+        fault = _fault(folder, sources, scale, key, full_check)
+        if fault is not None:
+            if (folder / "index.json").exists():
+                announce(f"packing anew: {fault}")
+            try:
+                _pack(check(pairs, scale, max_pixels), sources, scale, folder, key, max_pixels)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise UserError(
+                        f"no room left while packing into {folder} ({error.strerror}). Free some "
+                        "and repeat: it goes on where it stopped. Or type data.cache=FOLDER, or "
+                        "data.store=files."
+                    ) from error
+                raise
+    return PackedStore(folder)
+
+
+def _fault(
+    folder: Path, sources: dict[str, list[list[int]]], scale: int, key: str, full: bool
+) -> str | None:
+    """Why the store in `folder` cannot be used for these files; None when it can."""
+    path = folder / "index.json"
+    if not path.exists():
+        return f"{folder} holds no finished store"
+    try:
+        index: dict[str, Any] = json.loads(path.read_text())
+        if index["key"] != key:
+            return _difference(index, sources, scale)
+        size = (folder / index["pixels"]).stat().st_size
+        if size != index["bytes"]:
+            return f"{folder / index['pixels']} was cut short: {size} of {index['bytes']} bytes"
+        store = PackedStore(folder)
+    except FileNotFoundError as error:
+        return f"{error.filename} is gone"
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        return f"{path} is damaged ({error!r})"
+    count = len(store.names)
+    some = range(count) if full else sorted({0, count // 3, 2 * count // 3, count - 1})
+    damaged = store.damaged(some)
+    return f"{damaged} in {folder} differs from what was written" if damaged else None
+
+
+def _difference(index: dict[str, Any], sources: dict[str, list[list[int]]], scale: int) -> str:
+    if index["scale"] != scale:
+        return f"the store was made for x{index['scale']}, now x{scale} is asked for"
+    if index["format"] != FORMAT:
+        return f"the store is of another version ({index['format']})"
+    before = {image["name"]: image["source"] for image in index["images"]}
+    for name in sources.keys() - before.keys():
+        return f"{name} is new since the store was made"
+    for name in before.keys() - sources.keys():
+        return f"{name} is gone since the store was made"
+    for name, source in sources.items():
+        if before[name] != source:
+            return f"{name} was changed since the store was made"
+    return "the order of the images changed since the store was made"
+
+
+def _pack(
+    checked: list[Checked],
+    sources: dict[str, list[list[int]]],
+    scale: int,
+    folder: Path,
+    key: str,
+    max_pixels: int,
+) -> None:
+    places, total = _layout(checked, sources, scale)
+    partial, journal = folder / f"partial-{key[:12]}.u8", folder / f"partial-{key[:12]}.jsonl"
+    final = folder / f"pixels-{key[:12]}.u8"
+    if final.exists() and not partial.exists():  # killed just before, or damaged since
+        final.rename(partial)
+    done = _journaled(journal, partial, places, total)
+    missing = total - (_allocated(partial) if partial.exists() else 0)
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise UserError(
+            f"packing {len(places)} images needs {_gigabytes(missing)} in {folder}, "
+            f"{_gigabytes(free)} are free. Type data.cache=FOLDER with room, or data.store=files."
+        )
+    announce(
+        f"packing {len(places)} images into {folder}: {_gigabytes(total)} "
+        f"({_gigabytes(free)} free)" + (f", {len(done)} of them are there already" if done else "")
+    )
+    file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _reserve(file, total)
+        with journal.open("a") as notes:
+            notes.write("\n")  # ends a line that a kill may have cut
+
+            def write(number: int) -> None:
+                low, high = decode(checked[number], scale, max_pixels)
+                low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
+                _write(file, low, places[number].lr[0])
+                _write(file, high, places[number].hr[0])
+                done[number] = _crc(low, high)
+                notes.write(json.dumps([number, done[number]]) + "\n")
+                notes.flush()
+
+            todo = [number for number in range(len(places)) if number not in done]
+            parallel(write, todo, f"packing {len(todo)} images")
+        os.fsync(file)
+    finally:
+        os.close(file)
+    images = [{**vars(place), "crc": done[number]} for number, place in enumerate(places)]
+    _finish(folder, final, partial, journal, images, scale, key, total)
+
+
+def _finish(
+    folder: Path,
+    final: Path,
+    partial: Path,
+    journal: Path,
+    images: list[dict[str, Any]],
+    scale: int,
+    key: str,
+    total: int,
+) -> None:
+    """Name the pixels, replace the index, and only then remove what it replaced."""
+    index = {
+        "format": FORMAT,
+        "key": key,
+        "scale": scale,
+        "pixels": final.name,
+        "bytes": total,
+        "images": images,
+    }
+    draft = folder / "index.json.new"
+    with draft.open("w") as out:
+        json.dump(index, out)
+        out.flush()
+        os.fsync(out.fileno())
+    partial.rename(final)
+    draft.replace(folder / "index.json")
+    journal.unlink(missing_ok=True)
+    for old in (*folder.glob("pixels-*.u8"), *folder.glob("partial-*")):
+        if old != final:
+            old.unlink(missing_ok=True)
+
+
+def _layout(
+    checked: list[Checked], sources: dict[str, list[list[int]]], scale: int
+) -> tuple[list[Place], int]:
+    places, offset = [], 0
+    for item in checked:
+        height, width = item.size
+        low = [offset, height, width]
+        offset = _aligned(offset + height * width * 3)
+        high = [offset, height * scale, width * scale]
+        offset = _aligned(offset + height * width * scale**2 * 3)
+        places.append(Place(item.pair.name, sources[item.pair.name], low, high))
+    return places, offset
+
+
+def _journaled(journal: Path, partial: Path, places: list[Place], total: int) -> dict[int, int]:
+    """CRCs of the images that an earlier preparation completed and that are still intact."""
+    if not journal.exists() or not partial.exists() or partial.stat().st_size != total:
+        return {}
+    noted: dict[int, int] = {}
+    for line in journal.read_text().splitlines():
+        try:
+            number, crc = json.loads(line)
+        except (ValueError, TypeError):
+            continue  # empty, or cut by the kill
+        noted[number] = crc
+    pixels = np.memmap(partial, mode="r", dtype=np.uint8).view(np.ndarray)
+    return {
+        number: crc
+        for number, crc in noted.items()
+        if _crc(_view(pixels, places[number].lr), _view(pixels, places[number].hr)) == crc
+    }
+
+
+def _sources(pairs: Sequence[Pair]) -> dict[str, list[list[int]]]:
+    """Bytes and modification times of each pair's files."""
+    sources = {}
+    for pair in pairs:
+        stats = [file.stat() for file in (pair.hr, pair.lr) if file is not None]
+        sources[pair.name] = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return sources
+
+
+def _key(sources: dict[str, list[list[int]]], scale: int) -> str:
+    text = json.dumps([FORMAT, scale, list(sources.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _view(pixels: np.ndarray, place: list[int]) -> np.ndarray:
+    offset, height, width = place
+    return pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+
+def _crc(low: np.ndarray, high: np.ndarray) -> int:
+    return zlib.crc32(high.data, zlib.crc32(low.data))
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGN) * _ALIGN
+
+
+def _write(file: int, data: np.ndarray, offset: int) -> None:
+    view = data.data.cast("B")
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _reserve(file: int, total: int) -> None:
+    """Claim the room now, so that a full disk is noticed before the work."""
+    if os.fstat(file).st_size > total:
+        os.ftruncate(file, total)
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, total)
+    else:
+        os.ftruncate(file, total)
+
+
+def _allocated(path: Path) -> int:
+    return getattr(path.stat(), "st_blocks", 0) * 512
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system frees it when its holder dies."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        announce(f"another process is preparing {folder}: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
