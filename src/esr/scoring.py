@@ -107,6 +107,8 @@ def run(cfg: DictConfig) -> float | None:
     write_csv(folder / "results.csv", _csv_rows(record, images))
     if images:
         write_csv(folder / "images.csv", images)
+    if chosen.entry is not None and chosen.entry.note:
+        _say(f"note      {' '.join(chosen.entry.note.split())}")
     _say(f"written to {folder}")
     return rows[chosen.name].get("val/psnr_rgb")
 
@@ -188,17 +190,10 @@ def _save(sr: torch.Tensor, path: Path) -> None:
 
 
 def _print(title: str, rows: dict[str, dict[str, float]], sets: list[str]) -> None:
-    """A table of fidelity with a line for each set and network, and a table of cost."""
-    scores = {
-        f"{subset}: {name}": {k: row[_key(k, subset, sets)] for k in evaluation.SCORES}
-        for subset in sets
-        for name, row in rows.items()
-        if "val/psnr_rgb" in row
-    }
-    costs = {name: {k: v for k, v in r.items() if k.startswith("eff/")} for name, r in rows.items()}
-    if scores:
-        print_table(f"{title}, fidelity", scores, console)
-    print_table(f"{title}, cost", {name: cost for name, cost in costs.items() if cost}, console)
+    """One table; where there are several sets, each score with its set's name."""
+    unnamed = {f"val/{score}" for score in evaluation.SCORES} if len(sets) > 1 else set()
+    shown = {name: {k: v for k, v in r.items() if k not in unnamed} for name, r in rows.items()}
+    print_table(title, shown)
 
 
 def _key(score: str, subset: str, sets: list[str]) -> str:
