@@ -18,6 +18,9 @@ class RunCSVLogger(CSVLogger):
     def __init__(self, save_dir: str, flush_logs_every_n_steps: int = 50):
         super().__init__(save_dir, "", "", flush_logs_every_n_steps=flush_logs_every_n_steps)
 
+    def log_hyperparams(self, params=None) -> None:
+        """Nothing: the run folder holds resolved.yaml."""
+
     @property
     def experiment(self):
         """The writer of the file."""

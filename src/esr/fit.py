@@ -1,5 +1,6 @@
 """One training run from configuration to result: announce, train, deploy, report."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -62,7 +63,10 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
     with _finished(trainer):
         if trainer.max_steps != 0:
             _train(trainer, module, data, checkpoint, folder)
-        return _result(cfg, folder, module, data, trainer)
+        if trainer.is_global_zero:
+            _result(cfg, folder, module, data, trainer)
+    trainer.strategy.barrier("result")
+    return json.loads((folder / runs.RESULT).read_text())["metrics"]
 
 
 def _quieten() -> None:
@@ -180,7 +184,7 @@ def _finished(trainer: pl.Trainer) -> Iterator[None]:
 
 def _result(
     cfg: DictConfig, folder: Path, module: SuperResolution, data: SRData, trainer: pl.Trainer
-) -> dict[str, float]:
+) -> None:
     """Deploy the best weights, measure the file as anybody will load it, and tell."""
     best = folder / "checkpoints" / BEST
     net = module.net
@@ -200,4 +204,3 @@ def _result(
     )
     print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
     console.print(f"saved to {folder}", highlight=False, soft_wrap=True)
-    return metrics

@@ -46,15 +46,23 @@ def claim(cfg: DictConfig, folder: Path | None = None) -> Path:
     Raises:
         UserError: the folder already holds a run.
     """
-    inherited = os.environ.get(_RUN_VARIABLE)
-    if inherited and int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        cfg.run = inherited
-        return Path(inherited)
+    if follows():
+        cfg.run = os.environ.get(_RUN_VARIABLE) or cfg.run
     wanted = folder or (Path(cfg.run) if cfg.run else None)
-    path = _exactly(wanted) if wanted else _fresh(Path(cfg.output), cfg.name)
+    if wanted is None and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("torchrun starts all processes at once: name their folder, run=FOLDER")
+    if follows():
+        assert wanted is not None
+        return wanted
+    path = _exactly(wanted) if wanted else fresh(Path(cfg.output), cfg.name)
     cfg.run = str(path)
     os.environ[_RUN_VARIABLE] = str(path)
     return path
+
+
+def follows() -> bool:
+    """Whether this is one of the further processes of a distributed run: the first one decides."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0
 
 
 def _exactly(path: Path) -> Path:
@@ -67,12 +75,13 @@ def _exactly(path: Path) -> Path:
     return path
 
 
-def _fresh(output: Path, name: str) -> Path:
+def fresh(output: Path, name: str) -> Path:
+    """Make a new folder `output/<date>_<time>_<name>`; two of the same second differ."""
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
     for number in range(1, 1000):
         path = output / (stem if number == 1 else f"{stem}_{number}")
         try:
-            path.mkdir(parents=True)  # exclusive: two runs of the same second differ
+            path.mkdir(parents=True)  # fails if another process was faster
             return path
         except FileExistsError:
             continue

@@ -39,7 +39,8 @@ def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[fl
     else:
         cfg.name = cfg.name or _name(cfg)
         folder = runs.claim(cfg, _job_folder())
-        runs.write_config(cfg, folder, typed)
+        if not runs.follows():
+            runs.write_config(cfg, folder, typed)
         metrics = fit(cfg, folder)
     return objective(metrics, cfg.objective)
 
