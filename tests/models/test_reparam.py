@@ -235,3 +235,13 @@ def test_chain_pads_before_the_first_convolution():
         wrong = chain.spatial(F.pad(chain.expand(x), (1, 1, 1, 1)))
         assert gap(chain(x)[..., 1:-1, 1:-1], wrong[..., 1:-1, 1:-1]) < 1e-12
         assert gap(chain(x), wrong) > 1e-3
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_merging_rounds_once(name):
+    torch.manual_seed(7)
+    block = randomise(factory(name)(16, 16, 3, padding=1)).eval()
+    exact = copy.deepcopy(block).double().fuse()
+    merged = block.fuse()
+    assert torch.equal(merged.weight, exact.weight.float())
+    assert torch.equal(merged.bias, exact.bias.float())
