@@ -171,7 +171,8 @@ class SRData(pl.LightningDataModule):
         for name, store in self._val.items():
             held = ", held out of the training images" if self.held_out else ""
             lines.append(f"validation images  {len(store.names)} ({name}{held})")
-        return lines
+        notes = {getattr(images, "note", None) for images in self.train_sets.values()}
+        return lines + [f"note               {note}" for note in sorted(filter(None, notes))]
 
     def checksum(self) -> str:
         """A fingerprint of all images' names and content."""

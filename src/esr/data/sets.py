@@ -142,6 +142,9 @@ class Sample:
     They are small and few: enough to try things out, not to compare networks.
     """
 
+    note = "these photographs are for trying things out; the real thing is data=div2k"
+    """What a user is told before training."""
+
     TRAIN = (
         "astronaut.png",
         "ihc.png",
