@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def open_checkpoint(path: Path | str, model: Mapping[str, Any] | None = None) ->
     if model is not None:
         config = plain(model)
         net = build(config)
-        net.load_state_dict(_fitting(found, net, published()))
+        net.load_state_dict(_fitting(found, net, published))
         return _loaded(net, found, f"given as model={config['_target_']}{where}", config)
     config = found.about.get("model") or _run_config(file)
     if config is not None:
@@ -162,7 +162,9 @@ def _loaded(net: nn.Module, found: Weights, source: str, model: dict[str, Any] |
     return Loaded(net.eval(), found.path, found.sha256, source, model)
 
 
-def _fitting(found: Weights, net: nn.Module, entries: Iterable[zoo.Entry] = ()) -> Tensors:
+def _fitting(
+    found: Weights, net: nn.Module, entries: Callable[[], Iterable[zoo.Entry]] = tuple
+) -> Tensors:
     """The file's tensors under the network's names.
 
     Raises:

@@ -3,7 +3,8 @@
 By its checksum; else by the names and shapes of its tensors, translated by each entry's table.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from torch import nn
 
@@ -13,11 +14,13 @@ from esr.errors import UserError
 from esr.weights import Tensors, Weights, mismatch, size, spellings
 
 
-def namings(tensors: Tensors, entries: Iterable[zoo.Entry]) -> Iterator[Tensors]:
+def namings(
+    tensors: Tensors, entries: Callable[[], Iterable[zoo.Entry]] = tuple
+) -> Iterator[Tensors]:
     """The tensors under every name that they may be meant by: as they are, then as published."""
     variants = list(spellings(tensors))
     yield from variants
-    for entry in entries:
+    for entry in entries():
         yield from (ours for variant in variants if (ours := _ours(entry, variant)))
 
 
@@ -28,10 +31,11 @@ def _ours(entry: zoo.Entry, tensors: Tensors) -> Tensors | None:
         return None
 
 
-def published() -> list[zoo.Entry]:
-    """Every released entry of every collection."""
+@cache
+def published() -> tuple[zoo.Entry, ...]:
+    """Every released entry of every collection; read once, because there are many files."""
     folders = sorted(path.name for path in experiments_dir().iterdir() if path.is_dir())
-    return [entry for name in folders for entry in zoo.entries(name) if entry.released]
+    return tuple(entry for name in folders for entry in zoo.entries(name) if entry.released)
 
 
 def recognise(found: Weights) -> tuple[nn.Module, str]:
@@ -51,7 +55,7 @@ def recognise(found: Weights) -> tuple[nn.Module, str]:
             continue
         net = zoo.load(entry.name, weights=None)
         wanted = net.state_dict()
-        for tensors in namings(found.tensors, [entry]):
+        for tensors in namings(found.tensors, lambda entry=entry: [entry]):
             if not mismatch(tensors, wanted):
                 net.load_state_dict(tensors)
                 fitting[entry.name] = net
@@ -77,4 +81,4 @@ def _plausible(entry: zoo.Entry, values: int) -> bool:
         published = float((entry.published or {})["params_m"]) * 1e6
     except (KeyError, ValueError):
         return True
-    return abs(values - published) < 0.15 * published
+    return abs(values - published) < 0.03 * published

@@ -135,6 +135,7 @@ def to_image(sr: torch.Tensor) -> np.ndarray:
 
 
 def _data(cfg: DictConfig) -> SRData:
+    cfg.data.store = "files"  # each image is read once or twice: packing them would not pay
     data: SRData = build(cfg.data)
     for images in data.val_sets.values():  # not `prepare_data`: nothing to train on is needed
         images.prepare(data.scale)
