@@ -150,11 +150,11 @@ def _one_thread(_: int) -> None:
 
 
 def _check_patches(store: Store, patch: int) -> None:
-    side = patch // store.scale
-    for name, (height, width) in zip(store.names, store.sizes.tolist(), strict=True):
-        if min(height, width) < side:
-            raise UserError(
-                f"{name} is {width * store.scale}x{height * store.scale} pixels (cut to multiples "
-                f"of the scale), smaller than data.patch_size={patch}. Remove it or type "
-                f"data.patch_size={min(height, width) * store.scale}."
-            )
+    index = int(store.sizes.min(axis=1).argmin())
+    height, width = (store.sizes[index] * store.scale).tolist()
+    if min(height, width) < patch:
+        raise UserError(
+            f"{store.names[index]} is {width}x{height} pixels (cut to multiples of the scale), "
+            f"smaller than data.patch_size={patch}. Remove it or type "
+            f"data.patch_size={min(height, width)}."
+        )
