@@ -144,17 +144,20 @@ def test_a_resumed_run_is_exact(tmp_path, stop, ema):
 
 def test_the_average_is_merged_like_the_weights():
     ema = EMA(decay=0.5)
-    outputs = []
+    outputs, contributions = [], []
     x = Pairs()[0]["lr"][None]
 
     class Average(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             with torch.no_grad():
-                outputs.append(ema._average_model.module.net(x))
+                net = ema._average_model.module.net
+                outputs.append(net(x))
+                contributions.append(net.head.branches["expand"].kernel().weight.abs().max())
 
     fit(4, Average(), ProgressiveMerge(every=2), Average(), ema)
     for old, new in zip(outputs[::2], outputs[1::2], strict=True):
         assert (old - new).abs().max() <= 1e-6
+    assert [bool(c == 0) for c in contributions[1::2]] == [False, False, True, False]
 
 
 def test_accumulated_gradients_are_not_torn_apart():
