@@ -1,6 +1,7 @@
 """The callback: every key each epoch, the same figures as the functions, nothing disturbed."""
 
 import csv
+import json
 
 import pytest
 import pytorch_lightning as pl
@@ -170,6 +171,23 @@ def test_cudnn_flags_are_kept():
     torch.backends.cudnn.benchmark = False
 
 
+def test_scores_are_taken_in_real_float32_and_the_flags_put_back(tmp_path):
+    seen = []
+
+    class Watching(Tiny):
+        def body(self, x):
+            if not self.training and x.shape[-1] != 24:  # the validation images
+                seen.append(torch.backends.cudnn.allow_tf32)
+            return super().body(x)
+
+    torch.backends.cudnn.allow_tf32 = True
+    _, module, data = train(tmp_path, Watching(), [evaluation_callback()], epochs=1)
+    evaluation.fidelity(module.net, data)
+    assert seen[0] is True  # Lightning's sanity check, which nobody scores
+    assert seen[1:] == [False] * 6
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
 def test_static_figures_are_counted_once(tmp_path, monkeypatch):
     calls = []
     original = evaluation.complexity
@@ -211,3 +229,28 @@ def test_two_processes_count_each_image_once(tmp_path):
     scores = [psnr_rgb(module.net(image["lr"]), image["hr"], 2).item() for image in data.images]
     logged = trainer.callback_metrics["val/psnr_rgb"].item()
     assert logged == pytest.approx(sum(scores) / 3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_loggers_that_show_tables_get_one(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from pytorch_lightning.loggers import WandbLogger
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    module = SuperResolution(Tiny(), L1(), lambda p: torch.optim.SGD(p, lr=0.01))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        callbacks=[evaluation_callback()],
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(module, datamodule=Data())
+    logger.experiment.finish()
+    (table,) = sorted(tmp_path.rglob("media/table/evaluation*.json"))[-1:]
+    content = json.loads(table.read_text())
+    assert {"epoch", "step", *KEYS} == set(content["columns"])
+    assert [row[content["columns"].index("epoch")] for row in content["data"]] == [0, 1]

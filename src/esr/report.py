@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 DIGITS = {
+    "psnr_val": 2,
+    "psnr_test": 2,
     "psnr": 3,
     "ssim": 4,
     "params_m": 3,

@@ -6,6 +6,7 @@ weights are seen by themselves: Lightning swaps them in before the first validat
 """
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -45,6 +46,7 @@ class Evaluation(pl.Callback):
         self._deploy: nn.Module | None = None
         self._fidelity: evaluation.Fidelity | None = None
         self._static: tuple[Any, Complexity] | None = None
+        self._exact = ExitStack()
         self._cost = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,6 +64,7 @@ class Evaluation(pl.Callback):
         if trainer.sanity_checking or self._fidelity is not None:
             return
         start = time.perf_counter()
+        self._exact.enter_context(evaluation.exact_arithmetic())
         net = _net(pl_module)
         # The validation step's output serves if it is that of the merged network in float32.
         self._deploy = fuse(net).float().eval()
@@ -101,6 +104,7 @@ class Evaluation(pl.Callback):
         if self._fidelity is None or self._deploy is None:
             return
         start = time.perf_counter()
+        self._exact.close()
         found = self._fidelity.compute()
         pl_module.log_dict(found, sync_dist=trainer.world_size > 1)
         if trainer.is_global_zero:
@@ -115,6 +119,7 @@ class Evaluation(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Forget a validation that was broken off."""
+        self._exact.close()
         self._fidelity = self._deploy = None
 
     def _efficiency(self, net: nn.Module, device: torch.device) -> evaluation.Efficiency:
