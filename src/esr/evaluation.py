@@ -139,15 +139,13 @@ def fidelity(
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Real float32: TF32, which GPUs use for convolutions, moves the third decimal of a PSNR."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    flags = [backend.allow_tf32 for backend in backends]
+    convolution, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags = convolution.allow_tf32, matmul.allow_tf32
     try:
-        for backend in backends:
-            backend.allow_tf32 = False
+        convolution.allow_tf32 = matmul.allow_tf32 = False
         yield
     finally:
-        for backend, flag in zip(backends, flags, strict=True):
-            backend.allow_tf32 = flag
+        convolution.allow_tf32, matmul.allow_tf32 = flags
 
 
 @dataclass(frozen=True)
