@@ -1,0 +1,145 @@
+"""LKDN-S: large-kernel distillation network, NTIRE 2023's entry in the complexity sub-track.
+
+Xie et al., CVPR 2023 workshops. BSRN's outline; the block's attention is a 1x1 convolution and two
+depthwise 5x5, the second with dilation 3 (a 17x17 view), and there is no other. While it trains,
+each separable convolution has identities around both halves and a 1x1 beside the depthwise one.
+"""
+
+import torch
+from torch import nn
+
+from esr.models.layers import Activation
+from esr.models.network import ConvFactory
+from esr.models.norms import ChannelNorm
+from esr.models.trunks import FusionTrunk
+
+COPIES = 4
+"""How often the image enters, side by side."""
+
+
+class SeparableConv(nn.Module):
+    """A 1x1 convolution without bias, then a depthwise one.
+
+    Args:
+        n_in: input channels.
+        n_out: output channels.
+        kernel_size: of the depthwise convolution.
+        padding: of the depthwise convolution.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, padding: int = 1):
+        super().__init__()
+        self.pointwise = nn.Conv2d(n_in, n_out, 1, bias=False)
+        self.depthwise = nn.Conv2d(n_out, n_out, kernel_size, padding=padding, groups=n_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, n_in, H, W) -> (N, n_out, H, W)."""
+        return self.depthwise(self.pointwise(x))
+
+
+class SeparableConvRep(SeparableConv):
+    """The training form: `x + P x`, then depthwise 3x3, depthwise 1x1 and identity, added up.
+
+    The identity of the first half is inside the padding of the second, so merging is exact.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, padding: int = 1):
+        super().__init__(n_in, n_out, kernel_size, padding)
+        self.beside = nn.Conv2d(n_out, n_out, 1, groups=n_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, n_in, H, W) -> (N, n_out, H, W); both widths are equal."""
+        x = x + self.pointwise(x)
+        return self.depthwise(x) + self.beside(x) + x
+
+    @torch.no_grad()
+    def fuse(self) -> SeparableConv:
+        """The plain separable convolution of the same function."""
+        width, size = self.depthwise.out_channels, self.depthwise.kernel_size[0]
+        twin = SeparableConv(width, width, size, size // 2).to(self.pointwise.weight)
+        pointwise = self.pointwise.weight.double()
+        pointwise += torch.eye(width, device=pointwise.device)[:, :, None, None]
+        depthwise = self.depthwise.weight.double()
+        depthwise[:, :, size // 2, size // 2] += self.beside.weight.double()[:, :, 0, 0] + 1
+        twin.pointwise.weight.copy_(pointwise)
+        twin.depthwise.weight.copy_(depthwise)
+        twin.depthwise.bias.copy_(self.depthwise.bias + self.beside.bias)  # type: ignore[operator,union-attr]
+        return twin
+
+
+class LargeKernelAttention(nn.Module):
+    """The features times a linear mixture of a wide neighbourhood; no activation."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mixture = nn.Sequential(
+            nn.Conv2d(width, width, 1),
+            nn.Conv2d(width, width, 5, padding=2, groups=width),
+            nn.Conv2d(width, width, 5, padding=6, groups=width, dilation=3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        return x * self.mixture(x)
+
+
+class LKDB(nn.Module):
+    """Distil half the channels before each of three stages, fuse, attend, normalise, add.
+
+    Args:
+        width: channels, even.
+        conv: makes the three stages' convolutions, with the arguments of `SeparableConv`.
+    """
+
+    def __init__(self, width: int, conv: ConvFactory):
+        super().__init__()
+        kept = width // 2
+        self.distill = nn.ModuleList(nn.Conv2d(width, kept, 1) for _ in range(3))
+        self.refine = nn.ModuleList(conv(width, width, 3, padding=1) for _ in range(3))
+        self.last = SeparableConv(width, kept)
+        self.fuse = nn.Conv2d(4 * kept, width, 1)
+        self.attention = LargeKernelAttention(width)
+        self.out = nn.Conv2d(width, width, 1)
+        self.norm = ChannelNorm(width)
+        nn.init.constant_(self.norm.weight, 0.1)
+        self.act = nn.GELU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> the same shape."""
+        kept, y = [], x
+        for distill, refine in zip(self.distill, self.refine, strict=True):
+            kept.append(self.act(distill(y)))
+            y = self.act(refine(y))
+        kept.append(self.act(self.last(y)))
+        fused = self.fuse(torch.cat(kept, dim=1))
+        return self.norm(self.out(self.attention(fused))) + x
+
+
+class LKDN(FusionTrunk):
+    """Large-kernel distillation blocks, their outputs fused.
+
+    Args:
+        scale: upscaling factor.
+        data_range: value range of the weights, 1 or 255.
+        width: channels, even.
+        depth: blocks.
+        conv: makes the stages' convolutions; `SeparableConvRep` is the training form.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        data_range: float = 1.0,
+        width: int = 42,
+        depth: int = 5,
+        conv: ConvFactory = SeparableConv,
+    ):
+        act: Activation = nn.GELU
+        blocks = (LKDB(width, conv) for _ in range(depth))
+        super().__init__(
+            scale, data_range, width, blocks, act, SeparableConv, in_channels=3 * COPIES
+        )
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Network.body`."""
+        return super().body(torch.cat([x] * COPIES, dim=1))
