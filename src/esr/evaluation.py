@@ -139,7 +139,8 @@ def fidelity(
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Real float32: TF32, which GPUs use for convolutions, moves the third decimal of a PSNR."""
-    convolution, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolution: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
     flags = convolution.allow_tf32, matmul.allow_tf32
     try:
         convolution.allow_tf32 = matmul.allow_tf32 = False
