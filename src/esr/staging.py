@@ -186,7 +186,8 @@ def start(job: Job) -> None:
     """
     if not (job.source or job.transforms):
         return
-    with blaming(job):
+    with blaming(job), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.cfg.seed)  # of what a transform makes afresh
         if job.source:
             net = build(job.source.cfg.model)
             net.load_state_dict(_weights(job.source, job.stage.weights))

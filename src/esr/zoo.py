@@ -9,6 +9,7 @@ come from and how their keys translate into ours. `load` gives the network behin
 """
 
 import csv
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -95,7 +96,7 @@ def entries(collection: str = "ntire2022") -> list[Entry]:
         known = sorted(p.name for p in experiments_dir().iterdir() if p.is_dir())
         raise UserError(f"no collection '{collection}'; there are: {', '.join(known)}")
     rows = _published(folder)
-    found = [_read(path, rows) for path in sorted(folder.glob("*.yaml"))]
+    found = [_read(path, rows) for path in sorted(folder.glob("*.yaml")) if _values(path)]
     teams = {entry.team for entry in found}
     found += [
         Entry(collection, re.sub(r"\W+", "_", team.lower()), team, published=row)
@@ -114,7 +115,7 @@ def entry(name: str) -> Entry:
     """
     collection, _, slug = name.rpartition("/")
     folder = experiments_dir() / (collection or "ntire2022")
-    if (path := folder / f"{slug}.yaml").is_file():
+    if (path := folder / f"{slug}.yaml").is_file() and _values(path):
         return _read(path, _published(folder))
     known = {entry.slug: entry for entry in entries(folder.name)}
     if slug not in known:
@@ -206,7 +207,7 @@ def export_official(net: nn.Module, name: str) -> State:
 
 
 def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
-    values = _values(path)
+    values = dict(_values(path))
     known = [field.name for field in fields(Entry) if field.name not in ("collection", "published")]
     unknown = sorted(values.keys() - set(known))
     if unknown or values.get("slug") != path.stem or "team" not in values:
@@ -219,11 +220,12 @@ def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
     return Entry(collection=path.parent.name, published=rows.get(values["team"]), **values)
 
 
-def _values(path: Path) -> dict[str, Any]:
-    """What stands under `entry:`, without its nulls."""
-    values = OmegaConf.to_container(OmegaConf.load(path)["entry"])
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if value is not None}
+@functools.cache
+def _values(path: Path) -> Mapping[str, Any]:
+    """What stands under `entry:`, without its nulls; nothing in a recipe that stands alone."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    values = content.get("entry") if isinstance(content, dict) else None
+    return {str(key): value for key, value in (values or {}).items() if value is not None}
 
 
 def _rules(folder: Path, rules: list[str | list[str]]) -> Iterator[tuple[str, str]]:
@@ -257,6 +259,6 @@ def _download(found: Entry, path: Path) -> None:
         raise UserError(f"{path} is absent and there is no public address of it. {here}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(address + found.file, str(path), found.sha256)
+        torch.hub.download_url_to_file(f"{address}{found.file}", str(path), found.sha256)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot download {address}{found.file}: {error}. {here}") from error
