@@ -50,18 +50,19 @@ class Segment:
         return len(next(iter(self.rows.values())))
 
 
-def trace(net: nn.Module, size: int = 48) -> list[Segment]:
+def trace(net: nn.Module) -> list[Segment]:
     """The segments of a plain float32 network on the CPU, in the order of its state dict.
 
     Args:
         net: takes RGB (1, 3, H, W); left in eval mode.
-        size: side of the square input that is traced, raised to the network's `min_size`.
 
     Raises:
         UserError: torch-pruning is not installed.
     """
     tp = _torch_pruning()
-    size = max(size, getattr(net, "min_size", 1))
+    least = getattr(net, "min_size", 1)
+    # Sides that are no likely numbers of channels, so that torch-pruning cannot mix them up.
+    size = (max(47, least), max(53, least))
     modes = [p.requires_grad for p in net.parameters()]
     net.requires_grad_(True)
     try:
@@ -75,7 +76,7 @@ def trace(net: nn.Module, size: int = 48) -> list[Segment]:
     return _segments(net, graph)
 
 
-def _graph(tp: Any, net: nn.Module, size: int) -> Any:
+def _graph(tp: Any, net: nn.Module, size: tuple[int, int]) -> Any:
     class Graph(tp.DependencyGraph):
         """Knows from autograd how many channels an operation has made, where upstream guesses."""
 
@@ -84,10 +85,11 @@ def _graph(tp: Any, net: nn.Module, size: int) -> Any:
             made = getattr(getattr(module_or_node, "grad_fn", None), "_input_metadata", ())
             if channels is not None or len(made) != 1 or len(made[0].shape) != 4:
                 return channels
-            return int(made[0].shape[1])
+            channels_last = tuple(made[0].shape[1:3]) == size
+            return None if channels_last else int(made[0].shape[1])
 
     # As a tuple: torch-pruning would unpack a tensor, and the network see an image without a batch.
-    return Graph().build_dependency(net, (torch.rand(1, 3, size, size),))
+    return Graph().build_dependency(net, (torch.rand(1, 3, *size),))
 
 
 def _torch_pruning() -> Any:

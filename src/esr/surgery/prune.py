@@ -1,0 +1,239 @@
+"""Structured pruning: the network in, a smaller network of the same class and its configuration out.
+
+    - _target_: esr.surgery.prune.Prune
+      target: {flops: 0.75}
+      importance: {_target_: esr.surgery.pruning.importance.Taylor}
+
+as a stage's `transform`, or in Python `net, config = Prune(target={"flops": 0.75})(net, config)`.
+What results is built by its class from `config` alone, so it trains, saves and loads like any
+other. Channels are chosen per group of the dependency graph; how many, per constructor argument.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from esr.errors import UserError
+from esr.surgery.fuse import deploy_config, fusable, fuse
+from esr.surgery.pruning import budget, calibration, rebuild, runtime
+from esr.surgery.pruning.importance import Importance, Magnitude, Scores, normalised
+from esr.surgery.pruning.rebuild import Config, Inexpressible
+from esr.surgery.pruning.widths import Structure, analyse, replace
+
+logger = logging.getLogger(__name__)
+
+
+class Prune:
+    """Takes channels away until a target is met, or down to given widths.
+
+    Args:
+        target: what it may cost: params, flops, acts, channels (a share of now, or an amount above
+            1) or runtime (a share); all of them are met.
+        widths: instead of a target, new values of constructor arguments: `{width: 46}`.
+        importance: see `esr.surgery.pruning.importance`; the group's L2 norm by default.
+        spread: uniform, global or per_layer, see `esr.surgery.pruning.budget`.
+        round_to: widths become multiples of it, as hardware likes: 2, 8, 16.
+        fixed: arguments that keep their value.
+        patches: how many calibration patches are drawn where the importance looks at some.
+        size: height and width of the image that a runtime is measured on.
+        device: where a runtime is measured.
+    """
+
+    def __init__(
+        self,
+        target: Mapping[str, float] | None = None,
+        widths: Mapping[str, Any] | None = None,
+        importance: Importance | None = None,
+        spread: Literal["uniform", "global", "per_layer"] = "uniform",
+        round_to: int = 1,
+        fixed: Sequence[str] = (),
+        patches: int = 16,
+        size: tuple[int, int] = (128, 128),
+        device: str = "cpu",
+    ):
+        if (target is None) == (widths is None):
+            raise UserError(
+                "prune either to a target, such as target={flops: 0.75}, or to widths, such as "
+                "widths={width: 46}"
+            )
+        if spread not in budget.SPREADS:
+            raise UserError(f"spread={spread}: expected one of {', '.join(budget.SPREADS)}")
+        if not isinstance(round_to, int) or round_to < 1:
+            raise UserError(f"round_to={round_to}: expected a whole number, such as 8")
+        self.target, self.widths = target, widths
+        self.importance: Importance = importance or Magnitude()
+        self.spread, self.round_to, self.fixed = spread, round_to, list(fixed)
+        self.patches, self.size, self.device = patches, (size[0], size[1]), device
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether calling it takes calibration data."""
+        return self.importance.needs_patches
+
+    def __call__(
+        self, net: nn.Module, config: Mapping[str, Any], data: Any = None
+    ) -> tuple[nn.Module, Config]:
+        """Prune; the given network is left as it is.
+
+        Args:
+            net: in training or deploy form; a training form is merged first.
+            config: what it was built from.
+            data: where calibration patches are drawn, see `esr.surgery.pruning.calibration.draw`.
+
+        Returns:
+            The smaller network on the device and in the dtype and mode of the given one, and its
+            configuration.
+
+        Raises:
+            UserError: the target cannot be met (the message says what can), or nothing of the
+                network can be pruned.
+        """
+        net, config = plain(net, config)
+        structure = analyse(net, config)
+        scores = self._scores(structure, data)
+        smaller = self._choose(structure, scores)
+        if self.spread == "per_layer" or smaller.keys() != config.keys():
+            smaller = {k: v for k, v in smaller.items() if k in config or v != structure.config[k]}
+        result = take(structure, smaller, scores)
+        first = next(net.parameters())
+        result.to(first.device, first.dtype).train(net.training)
+        changes = budget.describe(smaller, structure.config)
+        costs = ", ".join(
+            f"{what} {budget.cost(smaller, what) / budget.cost(structure.config, what):.1%}"
+            for what in budget.COSTS[:3]
+        )
+        logger.info("pruned %s: %s (%s of before)", type(net).__name__, changes, costs)
+        return result, smaller
+
+    def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
+        """The same with weights' norms for importance and without timing: quick, to try a recipe."""
+        quick = Prune(
+            self.target, self.widths, None, self.spread, self.round_to, self.fixed
+        )
+        if self.target and "runtime" in self.target:
+            others = {k: v for k, v in self.target.items() if k != "runtime"}
+            quick.target = {"flops": self.target["runtime"], **others}
+        return quick(net, config)
+
+    def _scores(self, structure: Structure, data: Any) -> Scores:
+        patches = calibration.draw(data, self.patches) if self.needs_data else []
+        flags = [p.requires_grad for p in structure.net.parameters()]
+        scores = self.importance(structure.net, structure.segments, patches)
+        for parameter, flag in zip(structure.net.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+        return scores
+
+    def _choose(self, structure: Structure, scores: Scores) -> Config:
+        if self.widths is not None:
+            config = replace(structure, self.widths)
+            try:
+                structure.counts(config)
+            except Inexpressible as error:
+                raise UserError(
+                    f"{type(structure.net).__name__} cannot be pruned to "
+                    f"{budget.describe(config, structure.config)}: {error}"
+                ) from None
+            return config
+        assert self.target is not None
+        limits = budget.limits(self.target, structure.config)
+        if self.spread == "per_layer":
+            listed = budget.per_block(structure)
+            if listed != structure.config:
+                structure = analyse(structure.net, listed)
+        seconds = limits.pop("runtime", None)
+        config = structure.config
+        if limits:
+            config = self._search(structure, scores, limits)
+            if config is None:
+                raise UserError(self._best(structure, limits))
+        if seconds is not None:
+            found, best = self._time(structure, scores, limits, seconds)
+            if found is None:
+                raise UserError(
+                    f"runtime={seconds} cannot be met: {best:.2f} of the time is the best that "
+                    f"pruning {type(structure.net).__name__} reaches on this {self.device}"
+                )
+            logger.info("runtime: %.3f of the original's on this %s", best, self.device)
+            config = found
+        return config
+
+    def _search(
+        self, structure: Structure, scores: Scores, limits: Mapping[str, float]
+    ) -> Config | None:
+        costs: dict[tuple[str, str], float] = {}
+
+        def price(config: Config, what: str) -> float:
+            key = (str(config), what)
+            if key not in costs:
+                costs[key] = budget.cost(config, what)
+            return costs[key]
+
+        def fits(config: Config) -> bool:
+            return all(price(config, what) <= most for what, most in limits.items())
+
+        if self.spread == "uniform":
+            return budget.search_uniform(structure, fits, self.round_to, self.fixed)
+        first = next(iter(limits))
+        return budget.search_greedy(
+            structure,
+            normalised(scores, self.importance.comparable),
+            fits,
+            lambda config: price(config, first),
+            self.round_to,
+            self.fixed,
+        )
+
+    def _time(
+        self, structure: Structure, scores: Scores, limits: Mapping[str, float], wanted: float
+    ) -> tuple[Config | None, float]:
+        if wanted >= 1:
+            raise UserError(f"target runtime={wanted}: expected a share below 1, such as 0.65")
+        flops = budget.cost(structure.config, "flops")
+        return runtime.search(
+            wanted,
+            lambda share: self._search(
+                structure, scores, {**limits, "flops": min(share * flops, limits.get("flops", flops))}
+            ),
+            lambda config, passes: runtime.ratio(
+                config, structure.config, self.size, self.device, passes
+            ),
+        )
+
+    def _best(self, structure: Structure, limits: Mapping[str, float]) -> str:
+        smallest = budget.smallest(structure, self.spread, self.round_to, self.fixed)
+        parts = [
+            f"{what} {budget.cost(smallest, what):,.0f} of {budget.cost(structure.config, what):,.0f}"
+            f" (asked for at most {most:,.0f})"
+            for what, most in limits.items()
+        ]
+        return (
+            f"the target cannot be met. The best that pruning {type(structure.net).__name__} "
+            f"reaches is {', '.join(parts)} with {budget.describe(smallest, structure.config)}"
+        )
+
+
+def plain(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
+    """The network itself, merged if it was in training form, and the configuration to match.
+
+    Raises:
+        UserError: it is wrapped: compiled, distributed or an average.
+    """
+    kind = type(net).__name__
+    if kind in ("OptimizedModule", "DistributedDataParallel", "DataParallel", "AveragedModel"):
+        inner = "_orig_mod" if kind == "OptimizedModule" else "module"
+        raise UserError(f"the network is wrapped in {kind}: prune what is inside, net.{inner}")
+    if fusable(net):
+        logger.info("merged the training form of %s before pruning", kind)
+        return fuse(net), deploy_config(config)
+    return net, dict(config)
+
+
+@torch.no_grad()
+def take(structure: Structure, config: Config, scores: Scores) -> nn.Module:
+    """The network of `config` with the highest scores' channels of the present one."""
+    kept = rebuild.strongest(scores, structure.counts(config))
+    state = rebuild.transplant(structure.net.state_dict(), structure.segments, kept)
+    return rebuild.build(config, state)
