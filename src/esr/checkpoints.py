@@ -186,8 +186,7 @@ def _run_config(file: Path) -> dict[str, Any] | None:
     """The network's configuration in the run folder that a checkpoint lies in."""
     for folder in list(file.resolve().parents)[:2]:
         if (folder / RESOLVED).is_file():
-            model = OmegaConf.load(folder / RESOLVED).get("model")
-            return None if model is None else plain(model)
+            return plain(OmegaConf.select(OmegaConf.load(folder / RESOLVED), "model"))
     return None
 
 

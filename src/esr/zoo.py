@@ -254,7 +254,10 @@ def weights_folder(folder: str | Path | None = None) -> Path:
 
 def _download(found: Entry, path: Path) -> None:
     address = SOURCES.get(found.collection)
-    here = f"Put {found.file} into {path.parent} (or set {WEIGHTS_FOLDER} to its folder)"
+    here = (
+        f"Put {found.file} (sha256 {found.sha256}) into {path.parent}, or say where it lies: "
+        f"weights_folder=FOLDER or the environment variable {WEIGHTS_FOLDER}"
+    )
     if address is None:
         raise UserError(f"{path} is absent and there is no public address of it. {here}")
     path.parent.mkdir(parents=True, exist_ok=True)
