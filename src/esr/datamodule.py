@@ -1,13 +1,12 @@
 """The data of a run as Lightning asks for it; everything below it knows nothing of Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from esr.data.degradation import Degradation
 from esr.data.device import DeviceBatches
@@ -124,27 +123,27 @@ class SRData(pl.LightningDataModule):
         pin = device.type == "cuda" and not on_device
         return TrainLoader(batches, length, self._position, workers, pin)
 
-    def val_dataloader(self) -> list[DataLoader]:
+    def val_dataloader(self) -> list["WholeImages"]:
         """One loader of whole images for each validation set, in the order of `val_names`.
 
-        Every rank sees every image, unless their number divides by the ranks: repeating images to
-        make it divide would change the mean that is reported.
+        Every rank sees images of its own, so one may have one more than another. A set with fewer
+        images than ranks goes to all of them whole: a rank without any would skip the validation
+        that the others wait in, and the mean is the same.
         """
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
         loaders = []
         for store in self._val.values():
-            shared = world if len(store.names) % world == 0 else 1
-            images = WholeImages(store, rank % shared, shared)
-            loaders.append(DataLoader(images, collate_fn=_single))
+            shared = world if len(store.names) >= world else 1
+            loaders.append(WholeImages(store, rank % shared, shared))
         return loaders
 
-    def test_dataloader(self) -> list[DataLoader]:
+    def test_dataloader(self) -> list["WholeImages"]:
         """The validation images."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> list[DataLoader]:
+    def predict_dataloader(self) -> list["WholeImages"]:
         """The validation images."""
         return self.val_dataloader()
 
@@ -226,8 +225,11 @@ class SRData(pl.LightningDataModule):
         return done % length if isinstance(length, int) and length else 0
 
 
-class WholeImages(Dataset):
-    """Pairs as float RGB (1, 3, H, W) in [0, 1]: every `step`-th image from `first` on."""
+class WholeImages:
+    """Loads pairs as float RGB (1, 3, H, W) in [0, 1]: every `step`-th image from `first` on.
+
+    No `DataLoader`, because Lightning would divide one among the ranks a second time.
+    """
 
     def __init__(self, store: Store, first: int = 0, step: int = 1):
         self._store = store
@@ -236,20 +238,15 @@ class WholeImages(Dataset):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        """One image with its name."""
-        index = self._indices[number]
-        lr, hr = self._store.pair(index)
-        return {"lr": _image(lr), "hr": _image(hr), "name": [self._store.names[index]]}
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index in self._indices:
+            lr, hr = self._store.pair(index)
+            yield {"lr": _image(lr), "hr": _image(hr), "name": [self._store.names[index]]}
 
 
 def _image(image: np.ndarray) -> torch.Tensor:
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     return torch.from_numpy(planes).float().div_(255)
-
-
-def _single(items: list[dict[str, Any]]) -> dict[str, Any]:
-    return items[0]
 
 
 def _split(train: Sets, val: Sets) -> tuple[bool, dict[str, ImageSet], dict[str, ImageSet]]:
