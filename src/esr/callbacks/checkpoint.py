@@ -36,6 +36,7 @@ class Checkpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._interrupted = False
+        self._saved = False
         self._previous: Any = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,15 +50,31 @@ class Checkpoint(ModelCheckpoint):
         self._interrupted = True
         print("\nstopping after this step (Ctrl-C again: at once, without saving)", flush=True)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the loggers count optimiser steps.
+
+        Resumed at the end of an epoch, Lightning 2.6 counts that epoch's last step twice.
+        """
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int
+    ) -> None:
+        """Stop here if asked to: the step before has been logged and saved as a whole."""
+        if self._saved:
+            raise KeyboardInterrupt
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Save as usual; an interrupt that waited for this moment is let through."""
+        """Save as usual, and when interrupted."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step >= trainer.max_steps > 0:
+            trainer.should_stop = True  # so that Lightning validates the last step, too
         # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
         if self._interrupted and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
-            raise KeyboardInterrupt
+            self._saved = True
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

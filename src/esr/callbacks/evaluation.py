@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.data import DistributedSampler
 
 from esr import evaluation
 from esr.metrics.complexity import Complexity, complexity
@@ -53,6 +54,18 @@ class Evaluation(pl.Callback):
         """Count once, so that a network which cannot take the size is refused before training."""
         self._count(fuse(_net(pl_module)))
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the sums, also in a process which gets no image: all of them are added up."""
+        if trainer.sanity_checking:
+            return
+        data = getattr(trainer, "datamodule", None)
+        scale = getattr(_net(pl_module), "scale", None) or getattr(data, "scale", 1)
+        loaders = _loaders(trainer)
+        names = getattr(data, "val_names", None) or [str(i) for i in range(len(loaders))]
+        self._samplers = [getattr(loader, "sampler", None) for loader in loaders]
+        self._fidelity = evaluation.Fidelity(names, scale, pl_module.device)
+        self._cost = 0.0
+
     def on_validation_batch_start(  # noqa: D102
         self,
         trainer: pl.Trainer,
@@ -61,7 +74,7 @@ class Evaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if trainer.sanity_checking or self._fidelity is not None:
+        if trainer.sanity_checking or self._deploy is not None:
             return
         start = time.perf_counter()
         self._exact.enter_context(evaluation.exact_arithmetic())
@@ -69,12 +82,6 @@ class Evaluation(pl.Callback):
         # The validation step's output serves if it is that of the merged network in float32.
         self._deploy = fuse(net).float().eval()
         self._own_forward = bool(fusable(net)) or trainer.precision != "32-true"
-        data = getattr(trainer, "datamodule", None)
-        scale = getattr(net, "scale", None) or getattr(data, "scale", 1)
-        loaders = _loaders(trainer)
-        names = getattr(data, "val_names", None) or [str(i) for i in range(len(loaders))]
-        self._sizes = [len(loader.dataset) for loader in loaders]
-        self._fidelity = evaluation.Fidelity(names, scale, pl_module.device)
         self._cost = time.perf_counter() - start
 
     def on_validation_batch_end(  # noqa: D102
@@ -90,24 +97,19 @@ class Evaluation(pl.Callback):
             return
         start = time.perf_counter()
         sr = self._deploy(batch["lr"].float()) if self._own_forward else outputs["sr"]
-        keep = None
-        if trainer.world_size > 1:
-            first = batch_idx * len(sr)
-            local = torch.arange(first, first + len(sr))
-            position = local * trainer.world_size + trainer.global_rank
-            keep = position < self._sizes[dataloader_idx]
+        keep = _not_repeated(self._samplers[dataloader_idx], batch_idx, len(sr))
         self._fidelity.update(sr, batch, dataloader_idx, keep)
         self._cost += time.perf_counter() - start
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the means, then the efficiency, which is measured by the first process alone."""
-        if self._fidelity is None or self._deploy is None:
+        if self._fidelity is None:
             return
         start = time.perf_counter()
         self._exact.close()
         found = self._fidelity.compute()
         pl_module.log_dict(found, sync_dist=trainer.world_size > 1)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self._deploy is not None:
             found |= self._efficiency(self._deploy, pl_module.device).metrics()
             found["eff/cost_s"] = self._cost + time.perf_counter() - start
             cost = {key: value for key, value in found.items() if key.startswith("eff/")}
@@ -163,6 +165,14 @@ def _net(pl_module: pl.LightningModule) -> nn.Module:
     net = getattr(pl_module, "net", pl_module)
     assert isinstance(net, nn.Module)
     return net
+
+
+def _not_repeated(sampler: Any, batch_idx: int, size: int) -> torch.Tensor | None:
+    """Which images of a batch are no repetitions that fill a distributed sampler's last round."""
+    if not isinstance(sampler, DistributedSampler):
+        return None  # `SRData` gives every process images of its own
+    local = torch.arange(batch_idx * size, (batch_idx + 1) * size)
+    return local * sampler.num_replicas + sampler.rank < len(sampler.dataset)  # pyright: ignore
 
 
 def _loaders(trainer: pl.Trainer) -> list[Any]:
