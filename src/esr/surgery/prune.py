@@ -110,9 +110,7 @@ class Prune:
 
     def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
         """The same with weights' norms for importance and without timing: quick, to try a recipe."""
-        quick = Prune(
-            self.target, self.widths, None, self.spread, self.round_to, self.fixed
-        )
+        quick = Prune(self.target, self.widths, None, self.spread, self.round_to, self.fixed)
         if self.target and "runtime" in self.target:
             others = {k: v for k, v in self.target.items() if k != "runtime"}
             quick.target = {"flops": self.target["runtime"], **others}
@@ -195,7 +193,9 @@ class Prune:
         return runtime.search(
             wanted,
             lambda share: self._search(
-                structure, scores, {**limits, "flops": min(share * flops, limits.get("flops", flops))}
+                structure,
+                scores,
+                {**limits, "flops": min(share * flops, limits.get("flops", flops))},
             ),
             lambda config, passes: runtime.ratio(
                 config, structure.config, self.size, self.device, passes

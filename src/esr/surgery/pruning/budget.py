@@ -34,7 +34,9 @@ def cost(config: Config, what: str) -> float:
     """Parameters, FLOPs or activations (the challenge's counters) or output channels, of a network."""
     if what == "channels":
         shapes = rebuild.shapes(config)
-        return sum(s[0] for n, s in shapes.items() if n.endswith(("weight", "original1")) and len(s) > 1)
+        return sum(
+            s[0] for n, s in shapes.items() if n.endswith(("weight", "original1")) and len(s) > 1
+        )
     with torch.device("meta"):
         net = rebuild.construct(config)
     return float(getattr(complexity(net, SIZE), what))
@@ -95,7 +97,9 @@ def search_uniform(
     low, high = 0, len(candidates)
     while low < high:  # costs fall along the ladder; what the class refuses counts as too large
         middle = (low + high) // 2
-        below = next((i for i in range(middle, high) if _expressible(structure, candidates[i])), high)
+        below = next(
+            (i for i in range(middle, high) if _expressible(structure, candidates[i])), high
+        )
         if below == high or fits(candidates[below]):
             high = middle
         else:
@@ -123,13 +127,15 @@ def search_greedy(
     def gain(width: Width) -> float:
         """What is saved for the importance that is lost; -1 where the width cannot go down."""
         smaller = _lowered(config, width, round_to, least)
+        if smaller is None:
+            return -1.0
         try:
-            before, after = structure.counts(config), structure.counts(smaller or {})
-        except (Inexpressible, KeyError):
+            before, after = structure.counts(config), structure.counts(smaller)
+        except Inexpressible:
             return -1.0
         parts = zip(ranked, before, after, strict=True)
         lost = sum(float(r[len(r) - 1 - a] - r[len(r) - 1 - b]) for r, b, a in parts)
-        return (price(config) - price(smaller or config)) / max(lost, 1e-12)
+        return (price(config) - price(smaller)) / max(lost, 1e-12)
 
     gains = {width: gain(width) for width in _free(structure, fixed)}
     while not fits(config):
@@ -188,7 +194,9 @@ def _free(structure: Structure, fixed: Sequence[str]) -> Iterator[Width]:
     known = [width.argument for width in structure.widths]
     for name in fixed:
         if name not in known:
-            raise UserError(f"fixed={name} is no width; there are: {', '.join(dict.fromkeys(known))}")
+            raise UserError(
+                f"fixed={name} is no width; there are: {', '.join(dict.fromkeys(known))}"
+            )
     yield from (width for width in structure.widths if width.argument not in fixed)
 
 

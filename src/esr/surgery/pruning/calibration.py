@@ -34,4 +34,6 @@ def draw(data: Any, count: int) -> Batches:
         missing -= len(found[-1]["lr"])
         if missing == 0:
             return found
-    raise UserError(f"{count} calibration patches were asked for, and the data has {count - missing}")
+    raise UserError(
+        f"{count} calibration patches were asked for, and the data has {count - missing}"
+    )

@@ -146,7 +146,9 @@ def _segments(net: nn.Module, graph: Any) -> list[Segment]:
         roles[role].append(rows)
     order = {name: i for i, name in enumerate(shapes)}
     found = [_segment(role[-1], channels, net) for role, channels in roles.items()]
-    return sorted(found, key=lambda s: min((order[n], int(r.min())) for (n, _), r in s.rows.items()))
+    return sorted(
+        found, key=lambda s: min((order[n], int(r.min())) for (n, _), r in s.rows.items())
+    )
 
 
 def _segment(fixed: str, channels: list[dict[Slot, list[int]]], net: nn.Module) -> Segment:
@@ -157,7 +159,11 @@ def _segment(fixed: str, channels: list[dict[Slot, list[int]]], net: nn.Module) 
 
 
 def _owner(tensor: str) -> str:
-    return tensor.partition(".parametrizations.")[0] if ".param" in tensor else tensor.rpartition(".")[0]
+    return (
+        tensor.partition(".parametrizations.")[0]
+        if ".param" in tensor
+        else tensor.rpartition(".")[0]
+    )
 
 
 def _writes(net: nn.Module, name: str, dim: int) -> bool:

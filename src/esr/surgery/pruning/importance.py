@@ -95,7 +95,9 @@ class BatchNormScale:
             )
         scores = []
         for segment in segments:
-            found = [norms[name][r].sum(1) for (name, _), r in segment.rows.items() if name in norms]
+            found = [
+                norms[name][r].sum(1) for (name, _), r in segment.rows.items() if name in norms
+            ]
             indispensable = torch.full((segment.size,), float("inf"), dtype=torch.float64)
             scores.append(torch.stack(found).sum(0) if found else indispensable)
         return scores
@@ -250,9 +252,7 @@ def _readers(net: nn.Module, segment: Segment) -> list[tuple[str, int]]:
     return [slot for slot in reading if named[slot[0]].dim() > 1] or slots
 
 
-def _averaging(
-    name: str, module: nn.Module, means: dict[str, torch.Tensor]
-) -> Callable[..., None]:
+def _averaging(name: str, module: nn.Module, means: dict[str, torch.Tensor]) -> Callable[..., None]:
     def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
         channels = output.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
         found = channels.double().abs().mean(1)

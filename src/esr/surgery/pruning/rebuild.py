@@ -112,8 +112,10 @@ def _solve(
             full = sum(segments[i].size * n for i, n in unknown.items())
             if len(unknown) == 1 or left == full:
                 for i, n in unknown.items():
-                    known[i] = _whole(left * segments[i].size, full, name) if len(unknown) > 1 else (
-                        _whole(left, n, name)
+                    known[i] = (
+                        _whole(left * segments[i].size, full, name)
+                        if len(unknown) > 1
+                        else (_whole(left, n, name))
                     )
                 progress = True
         if not progress:  # the tensors leave a choice: shrink what is left in proportion

@@ -123,7 +123,9 @@ def replace(structure: Structure, wanted: Mapping[str, Any]) -> Config:
     known = sorted({width.argument for width in structure.widths})
     for name, value in wanted.items():
         if name not in structure.config:
-            raise UserError(f"{_class(structure)} has no width {name}; there are: {', '.join(known)}")
+            raise UserError(
+                f"{_class(structure)} has no width {name}; there are: {', '.join(known)}"
+            )
         before = structure.config[name]
         pairs = zip(_list(before, value), _list(value, before), strict=False)
         if any(not isinstance(b, int) or b < 1 or b > a for a, b in pairs):
@@ -229,9 +231,7 @@ def agrees(structure: Structure, config: Config, kept: Sequence[torch.Tensor]) -
     """Whether the smaller network computes what the present one does with the others silenced."""
     state = structure.net.state_dict()
     small = rebuild.build(config, rebuild.transplant(state, structure.segments, kept))
-    silenced = rebuild.build(
-        structure.config, rebuild.silence(state, structure.segments, kept)
-    )
+    silenced = rebuild.build(structure.config, rebuild.silence(state, structure.segments, kept))
     side = max(24, getattr(structure.net, "min_size", 1))
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():  # a few classes choose another path without

@@ -1,0 +1,125 @@
+"""RLFN's official weights pruned by 25 % of its FLOPs and fine-tuned, by several importances.
+
+Each importance leaves a network of exactly the same shape, so that only the choice of channels
+differs. PSNR-Y on a benchmark set after pruning and after a fine-tuning that is bounded by CPU time.
+
+    python benchmarks/pruning.py --photos PHOTOS --set5 SET5 [--seconds 300] [--runtime 0.65]
+
+SET5 holds HR and LR_bicubic/X4. `--runtime` also prunes to a share of the runtime and measures again.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr import zoo
+from esr.config import build, compose, plain
+from esr.evaluation import fidelity
+from esr.metrics.complexity import complexity
+from esr.provenance import provenance
+from esr.report import write_json
+from esr.surgery.prune import Prune
+from esr.surgery.pruning import importance, runtime
+
+IMPORTANCES = {
+    "random": importance.Random(),
+    "magnitude": importance.Magnitude(),
+    "taylor": importance.Taylor(),
+    "activation": importance.Activation(),
+    "loss_change": importance.LossChange(),
+}
+
+
+def score(net: nn.Module, data: Any) -> float:
+    """PSNR-Y of the validation set."""
+    return fidelity(net.eval(), data, torch.device("cpu"))["val/psnr_y"]
+
+
+def fine_tune(net: nn.Module, data: Any, seconds: float, lr: float) -> int:
+    """Train with L1 until `seconds` of CPU time are used; the rate falls along a cosine to zero."""
+    torch.manual_seed(0)
+    net.train()
+    optimizer = torch.optim.Adam(net.parameters(), lr)
+    started, steps = time.process_time(), 0
+    for raw in data.train_dataloader():
+        used = (time.process_time() - started) / seconds
+        if used >= 1:
+            break
+        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + torch.cos(torch.tensor(used * 3.14159)))
+        batch = data.on_after_batch_transfer(raw, 0)
+        optimizer.zero_grad(set_to_none=True)
+        F.l1_loss(net(batch["lr"]), batch["hr"]).backward()
+        optimizer.step()
+        steps += 1
+    return steps
+
+
+def main() -> None:
+    """Measure and write benchmarks/results/pruning_cpu.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--set5", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--only", nargs="*", default=list(IMPORTANCES))
+    parser.add_argument("--runtime", type=float)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+
+    net = zoo.load("ntire2022/rlfn")
+    config = plain(compose("train", ["ntire2022=rlfn"]).model)
+    overrides = [
+        f"data.train.hr={args.photos}",
+        f"data.val.hr={args.set5}/HR",
+        f"data.val.lr={args.set5}/LR_bicubic/X4",
+        "data.patch_size=192",
+        "data.batch_size=8",
+    ]
+    data = build(compose("train", ["data=folder", "name=x", *overrides]).data)
+    data.prepare_data()
+    data.setup("fit")
+
+    result: dict[str, Any] = {
+        "what": __doc__.splitlines()[0],
+        "protocol": {
+            "target": {"flops": 0.75},
+            "spread": "uniform",
+            "calibration": "16 training patches of 48x48 LR pixels",
+            "fine_tuning": f"L1, Adam {args.lr} along a cosine, batch 8 of 192 HR pixels, "
+            f"{args.seconds:.0f} s of CPU time, {torch.get_num_threads()} threads",
+            "score": "PSNR-Y, 8-bit, border 4, mean of images",
+        },
+        **provenance(torch.device("cpu")),
+        "original": {"psnr_y": score(net, data), "flops": complexity(net).flops},
+        "importances": {},
+    }
+    path = args.out / "pruning_cpu.json"
+    for name in args.only:
+        started = time.process_time()
+        pruned, smaller = Prune({"flops": 0.75}, importance=IMPORTANCES[name])(net, config, data)
+        row: dict[str, Any] = {
+            "widths": {k: smaller[k] for k in ("width", "mid", "esa_width")},
+            "flops": complexity(pruned).flops,
+            "pruning_seconds": round(time.process_time() - started, 1),
+            "psnr_y_pruned": score(pruned, data),
+        }
+        row["steps"] = fine_tune(pruned, data, args.seconds, args.lr) if args.seconds else 0
+        row["psnr_y_tuned"] = score(pruned, data)
+        result["importances"][name] = row
+        print(name, row, flush=True)
+        write_json(path, result)
+    if args.runtime:
+        _, smaller = Prune({"runtime": args.runtime})(net, config)
+        again = [runtime.ratio(smaller, config, (128, 128), "cpu") for _ in range(3)]
+        result["runtime"] = {"wanted": args.runtime, "widths": smaller, "measured_again": again}
+        print(result["runtime"], flush=True)
+        write_json(path, result)
+
+
+if __name__ == "__main__":
+    main()
