@@ -18,7 +18,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from esr import plan, recipe, runs, staging
+from esr import handover, plan, recipe, runs, staging
 from esr.callbacks.checkpoint import LAST
 from esr.config import compose
 from esr.errors import UserError
@@ -54,10 +54,13 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
         if (folder / runs.CONFIG).exists():
             raise UserError(f"{folder} holds a single run, not a recipe: choose another run=FOLDER")
         actions = _decide(jobs, wanted)
+    for job in jobs:
+        if actions[job.name] != "train":
+            handover.recall(job)
     chosen = [job for job in jobs if job.name in wanted]
     busy = [job for job in chosen if actions[job.name] != "skip"]
     for job in busy:
-        staging.check(job)
+        handover.check(job)
     if not follower:
         folder.mkdir(parents=True, exist_ok=True)
         runs.write_json(folder / RECIPE, {"overrides": list(typed)})
@@ -184,7 +187,7 @@ def _await(job: Job, action: str) -> None:
 def _open(job: Job, typed: Sequence[str]) -> None:
     """Make the stage's folder: its initial weights, what it is, and how to repeat it."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    staging.start(job)
+    handover.start(job)
     runs.write_config(job.cfg, job.folder, typed)
     facts = json.loads(json.dumps(job.facts, default=str))
     runs.write_json(job.folder / STAGE, {"digest": job.digest, "facts": facts})

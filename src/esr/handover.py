@@ -1,0 +1,171 @@
+"""What a stage starts from: the earlier stage's network, transformed, and its weights.
+
+Everything is built once with arbitrary weights before the first stage runs (`check`), and again
+with the real ones when a stage begins (`start`).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import open_dict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from esr import teachers
+from esr.callbacks.checkpoint import BEST, LAST
+from esr.config import build, plain
+from esr.errors import UserError
+from esr.losses.weighted import WeightedLoss
+from esr.recipe import smallest
+from esr.staging import INIT, Job, blaming
+from esr.surgery.fuse import deploy_config, fuse
+from esr.weights import mismatch
+
+OF_MODEL = ("model", "conv", "scale")
+"""Overrides that begin so are about the network."""
+
+
+def recall(job: Job) -> None:
+    """Take over the network that the stage's folder has; a transform may have chosen it."""
+    if (job.folder / INIT).is_file():
+        with safe_open(job.folder / INIT, "pt") as file, open_dict(job.cfg):
+            job.cfg.model = json.loads(file.metadata()["esr"])["model"]
+
+
+def check(job: Job) -> None:
+    """Build everything of a stage once with arbitrary weights, so that mistakes show at once.
+
+    Networks, transforms, losses with their teachers, optimiser and schedule. Where a transform
+    makes a network of another configuration (`fuse`), the stage's `model` becomes that one.
+
+    Raises:
+        UserError: something does not fit; the stage is named.
+    """
+    with blaming(job), torch.random.fork_rng(devices=[]):
+        if job.stage.weights == "ema" and not _averages(job.source):
+            raise UserError(
+                "weights: ema, but the stage it starts from keeps no average "
+                "(callbacks=[default,ema])"
+            )
+        if job.source:
+            _settle(job, build(job.source.cfg.model))
+        elif job.stage.init:
+            _settle(job, teachers.load(job.stage.init))
+        net = build(job.cfg.model)
+        patch, least = smallest(job.cfg.data.patch_size), getattr(net, "min_size", 1)
+        if job.cfg.trainer.max_steps > 0 and patch // job.cfg.scale < least:
+            raise UserError(
+                f"{type(net).__name__} needs LR patches of at least {least} pixels, and "
+                f"data.patch_size={patch} makes {patch // job.cfg.scale}: set "
+                f"data.patch_size={least * job.cfg.scale} or more"
+            )
+        terms = {}
+        for name, term in job.cfg.loss.items():
+            if name in job.teachers:
+                make = build(
+                    {k: v for k, v in plain(term).items() if k != "teacher"} | {"_partial_": True}
+                )
+                terms[name] = make(teacher=build(job.teachers[str(name)].cfg.model))
+            elif term is not None:
+                terms[name] = build(term)
+        WeightedLoss(terms).bind(net)
+        build(job.cfg.optim)
+        if job.cfg.schedule is not None:
+            build(job.cfg.schedule)
+
+
+def start(job: Job) -> None:
+    """Write the weights that the stage starts from into its folder.
+
+    Raises:
+        UserError: the earlier stage left no weights, or they do not fit.
+    """
+    if not (job.source or job.transforms):
+        return
+    with blaming(job), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.cfg.seed)  # of what a transform makes afresh
+        if job.source:
+            net = build(job.source.cfg.model)
+            net.load_state_dict(_weights(job.source, job.stage.weights))
+        else:
+            net = teachers.load(job.stage.init)
+        state = _settle(job, net)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    about = {"model": plain(job.cfg.model), "scale": job.cfg.scale, "name": job.cfg.name}
+    temporary = job.folder / f"{INIT}.part"
+    save_file(tensors, temporary, metadata={"format": "pt", "esr": json.dumps(about)})
+    temporary.replace(job.folder / INIT)
+
+
+def _settle(job: Job, net: nn.Module) -> dict[str, torch.Tensor]:
+    """Transform the earlier network; its weights must then fit the stage's own.
+
+    The stage's configuration becomes that of the result, where a transform says so. A stage that
+    says nothing about its network goes on with the earlier stage's.
+    """
+    earlier = plain(job.source.cfg.model) if job.source else plain(job.cfg.model)
+    made = None
+    for transform in job.transforms:
+        net, made = _apply(transform, net, made or earlier, job)
+    own = plain(job.cfg.model)
+    said = any(override.lstrip("+~").startswith(OF_MODEL) for override in job.stage.overrides)
+    for config in (made, own, deploy_config(own), None if said else earlier):
+        if config is not None and not mismatch(net.state_dict(), build(config).state_dict()):
+            with open_dict(job.cfg):
+                job.cfg.model = config
+            return net.state_dict()
+    problem = mismatch(net.state_dict(), build(own).state_dict())
+    raise UserError(
+        f"the weights of {job.source.name if job.source else job.stage.init} do not fit its "
+        f"model: {problem}"
+    )
+
+
+def _apply(
+    transform: Any, net: nn.Module, config: dict[str, Any], job: Job
+) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The network after a transform, and its configuration where the transform knows it.
+
+    A name is a function of `esr.surgery` (`fuse`). A mapping with `_target_` is either a function,
+    called with the network and the other keys, or a class, made from the other keys and called with
+    the network, its configuration and, if it `needs_data`, the data.
+    """
+    if isinstance(transform, str):
+        path = transform if "." in transform else f"esr.surgery.{transform}.{transform}"
+        transform = {"_target_": path}
+    if not isinstance(transform, Mapping) or "_target_" not in transform:
+        raise UserError(
+            f"transform: a name such as fuse, or a mapping with _target_; got {transform}"
+        )
+    if transform["_target_"] == "esr.surgery.fuse.fuse":
+        return fuse(net), deploy_config(config)
+    made = build({**transform, "_partial_": True})
+    if not isinstance(made.func, type):
+        return made(net), None
+    change = made()
+    if not getattr(change, "needs_data", False):
+        return change(net, config)
+    data = build(job.cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    return change(net, config, data)
+
+
+def _averages(job: Job | None) -> bool:
+    callbacks = job.cfg.callbacks.values() if job else ()
+    return any(callback and "EMA" in str(callback.get("_target_")) for callback in callbacks)
+
+
+def _weights(job: Job, which: str) -> dict[str, torch.Tensor]:
+    folder = job.folder / "checkpoints"
+    path = folder / (BEST if which == "best" and (folder / BEST).is_file() else LAST)
+    if not path.is_file():  # a stage without training hands on what it was given
+        return load_file(job.folder / INIT)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    raw = which == "raw" and "current_model_state" in checkpoint
+    state = checkpoint["current_model_state" if raw else "state_dict"]
+    return {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
