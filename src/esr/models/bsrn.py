@@ -7,7 +7,7 @@ a learnt weight per channel where the paper has contrast-aware channel attention
 import torch
 from torch import nn
 
-from esr.models.bsconv import BSConv, PointwiseLinear
+from esr.models.bsconv import BSConv, PointwiseGELU, PointwiseLinear
 from esr.models.esa import ESA, ContextGate, PooledContext
 from esr.models.rfdb import RFDB
 from esr.models.trunks import FusionTrunk
@@ -23,10 +23,10 @@ class BSDB(RFDB):
     """
 
     def __init__(self, width: int, distilled: int, esa_width: int):
-        context = PooledContext(esa_width, conv=BSConv, act=nn.GELU)
+        context = PooledContext(esa_width, conv=BSConv, act=PointwiseGELU)
         attention = ContextGate(width, esa_width, context, pointwise=PointwiseLinear)
         super().__init__(
-            width, distilled, attention, act=nn.GELU, conv=BSConv, pointwise=PointwiseLinear
+            width, distilled, attention, act=PointwiseGELU, conv=BSConv, pointwise=PointwiseLinear
         )
         self.channel_weight = nn.Parameter(torch.ones(1, width))
         self.out = PointwiseLinear(width, width)
@@ -61,7 +61,7 @@ class BSRN(FusionTrunk):
     ):
         blocks = (BSDB(width, distilled, esa_width) for _ in range(depth))
         super().__init__(
-            scale, data_range, width, blocks, act=nn.GELU, conv=BSConv, in_channels=4 * 3
+            scale, data_range, width, blocks, act=PointwiseGELU, conv=BSConv, in_channels=4 * 3
         )
         self.fuse = PointwiseLinear(depth * width, width)
 
