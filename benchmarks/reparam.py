@@ -24,9 +24,14 @@ from esr.models.reparam.block import Block
 from esr.provenance import provenance
 
 
-def network(conv: str, width: int, depth: int) -> nn.Module:
+PLAIN = "torch.nn."
+BLOCK = "esr.models.reparam."  # others are one network's own
+
+
+def network(conv: str, width: int, depth: int) -> nn.Module | None:
     overrides = ["model=plainsr", f"model.width={width}", f"model.depth={depth}"]
-    return build(compose(overrides=[*overrides, f"conv={conv}"]).model)
+    model = compose(overrides=[*overrides, f"conv={conv}"]).model
+    return build(model) if model.conv._target_.startswith((PLAIN, BLOCK)) else None
 
 
 def forms(width: int, depth: int) -> dict[str, nn.Module]:
@@ -35,6 +40,8 @@ def forms(width: int, depth: int) -> dict[str, nn.Module]:
     for conv in ["plain", *(name for name in options("conv") if name != "plain")]:
         for collapsed in (False, True):
             net = network(conv, width, depth)
+            if net is None:
+                continue
             blocks = [module for module in net.modules() if isinstance(module, Block)]
             linear = not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
             if conv in ("plain", "conv_lora") or not linear:

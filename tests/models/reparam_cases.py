@@ -12,7 +12,11 @@ from esr.models.reparam.block import Block
 from esr.models.reparam.conv_lora import ConvLoRA
 
 CONV_DIR = Path(__file__).parents[2] / "conf" / "conv"
-BLOCKS = sorted(path.stem for path in CONV_DIR.glob("*.yaml") if path.stem != "plain")
+BLOCKS = sorted(
+    path.stem
+    for path in CONV_DIR.glob("*.yaml")
+    if yaml.safe_load(path.read_text())["_target_"].startswith("esr.models.reparam.")
+)
 
 
 def factory(name):

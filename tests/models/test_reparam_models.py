@@ -110,7 +110,8 @@ def test_deploy_weights_start_a_training_form(conv):
 def test_official_weights_continue_in_the_training_form(shared, model):
     """A published deploy checkpoint as a training form computes what the checkpoint computes."""
     official = zoo.load(f"ntire2022/{model}", folder=shared / "ntire2022" / "weights")
-    net, _ = network(model, OWN[model], **TRAINED_WITH.get(model, {}))
+    values = {"data_range": official.data_range, **TRAINED_WITH.get(model, {})}
+    net, _ = network(model, OWN[model], **values)
     load_plain(net, official.state_dict())
     x = photograph(33, 40)
     with torch.no_grad():

@@ -57,9 +57,9 @@ class SeparableConvRep(SeparableConv):
         """The plain separable convolution of the same function."""
         width, size = self.depthwise.out_channels, self.depthwise.kernel_size[0]
         twin = SeparableConv(width, width, size, size // 2).to(self.pointwise.weight)
-        pointwise = self.pointwise.weight.double()
+        pointwise = self.pointwise.weight.double().clone()
         pointwise += torch.eye(width, device=pointwise.device)[:, :, None, None]
-        depthwise = self.depthwise.weight.double()
+        depthwise = self.depthwise.weight.double().clone()
         depthwise[:, :, size // 2, size // 2] += self.beside.weight.double()[:, :, 0, 0] + 1
         twin.pointwise.weight.copy_(pointwise)
         twin.depthwise.weight.copy_(depthwise)
