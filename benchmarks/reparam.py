@@ -23,7 +23,6 @@ from esr.config import build, compose, options
 from esr.models.reparam.block import Block
 from esr.provenance import provenance
 
-
 PLAIN = "torch.nn."
 BLOCK = "esr.models.reparam."  # others are one network's own
 
