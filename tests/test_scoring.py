@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from esr.config import build, compose, conf_dir
 from esr.data.resize import imresize
 from esr.errors import UserError
 from esr.provenance import sha256
+from esr.selection import select
 
 MODEL = {"_target_": "esr.models.rlfn.RLFN", "scale": 2, "width": 8, "mid": 8, "depth": 1}
 SIZES = {"one": (72, 96), "two": (96, 80), "three": (120, 64)}
@@ -153,6 +155,15 @@ def test_what_is_wrong_is_said(work: Path, tmp_path: Path):
     (tmp_path / "old" / "results.json").write_text("{}")
     with pytest.raises(UserError, match="already holds results"):
         evaluate(work, tmp_path / "old", checkpoint)
+
+
+def test_a_run_is_called_by_its_name(work: Path, tmp_path: Path):
+    run = tmp_path / "2026-01-02_03-04-05_tiny"
+    run.mkdir()
+    shutil.copy(work / "net.safetensors", run / "deploy.safetensors")
+    for path in (run, run / "deploy.safetensors"):
+        cfg = compose("evaluate", [f"checkpoint={path}"])
+        assert select(cfg).name == "tiny"
 
 
 def test_recipes_find_every_group_they_may_choose_from():

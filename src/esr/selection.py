@@ -1,5 +1,6 @@
 """Which network a command line means: a challenge entry, a checkpoint, or an architecture alone."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,8 @@ def _from_checkpoint(cfg: DictConfig, entry: zoo.Entry | None) -> Selection:
         raise UserError(f"checkpoint={cfg.checkpoint} is an entry: type {collection}={slug}")
     found = open_checkpoint(path, cfg.model)
     own = next((e for e in published() if e.sha256 == found.sha256), entry)
-    name = path.resolve().name if path.is_dir() else path.stem
     return Selection(
-        str(cfg.name or name),
+        str(cfg.name or _name(path)),
         *_deployed(found.net),
         found.source,
         found.path,
@@ -113,6 +113,16 @@ def _from_checkpoint(cfg: DictConfig, entry: zoo.Entry | None) -> Selection:
         own,
         _tiling(own),
     )
+
+
+def _name(path: Path) -> str:
+    """A file's own name; for the files of a run the run's, without its date."""
+    path = path.resolve()
+    if path.stem in ("best", "last", "deploy"):
+        path = path.parent
+        path = path.parent if path.name == "checkpoints" else path
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?=.)", "", stem)
 
 
 def _deployed(net: nn.Module) -> tuple[nn.Module, int]:
