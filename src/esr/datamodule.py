@@ -92,6 +92,7 @@ class SRData(pl.LightningDataModule):
         self._train: Store | None = None
         self._members: list[int] = []
         self._val: dict[str, Store] = {}
+        self._loader: TrainLoader | None = None
 
     def prepare_data(self) -> None:
         """Download and pack what is absent; one process a machine does it, the others wait."""
@@ -121,7 +122,13 @@ class SRData(pl.LightningDataModule):
         on_device = isinstance(batches, DeviceBatches)
         workers = 0 if on_device else self.num_workers
         pin = device.type == "cuda" and not on_device
-        return TrainLoader(batches, length, self._position, workers, pin)
+        self._loader = TrainLoader(batches, length, self._position, workers, pin)
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that cut patches; Lightning would keep them till the program ends."""
+        if self._loader is not None:
+            self._loader.close()
 
     def val_dataloader(self) -> list["WholeImages"]:
         """One loader of whole images for each validation set, in the order of `val_names`.

@@ -123,6 +123,10 @@ class TrainLoader:
         self._batches.shift = state["samples"] - self._batches.schedule.batch(state["batches"])[0]
         self._stream = None
 
+    def close(self) -> None:
+        """End the workers; the next iteration begins new ones."""
+        self._stream = None
+
     def _open(self, start: int) -> Iterator[Batch]:
         loader = DataLoader(
             self._batches,
