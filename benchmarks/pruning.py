@@ -1,11 +1,11 @@
 """RLFN's official weights pruned by 25 % of its FLOPs and fine-tuned, by several importances.
 
 Each importance leaves a network of exactly the same shape, so that only the choice of channels
-differs. PSNR-Y on a benchmark set after pruning and after a fine-tuning that is bounded by CPU time.
+differs. PSNR-Y on a benchmark set after pruning and after fine-tuning for a bounded CPU time.
 
     python benchmarks/pruning.py --photos PHOTOS --set5 SET5 [--seconds 300] [--runtime 0.65]
 
-SET5 holds HR and LR_bicubic/X4. `--runtime` also prunes to a share of the runtime and measures again.
+SET5 holds HR and LR_bicubic/X4. `--runtime` also prunes to a share of the time and measures again.
 """
 
 import argparse

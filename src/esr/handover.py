@@ -51,9 +51,9 @@ def check(job: Job) -> None:
                 "(callbacks=[default,ema])"
             )
         if job.source:
-            _settle(job, build(job.source.cfg.model))
+            _settle(job, build(job.source.cfg.model), rehearse=True)
         elif job.stage.init:
-            _settle(job, teachers.load(job.stage.init))
+            _settle(job, teachers.load(job.stage.init), rehearse=True)
         net = build(job.cfg.model)
         patch, least = smallest(job.cfg.data.patch_size), getattr(net, "min_size", 1)
         if job.cfg.trainer.max_steps > 0 and patch // job.cfg.scale < least:
@@ -101,7 +101,7 @@ def start(job: Job) -> None:
     temporary.replace(job.folder / INIT)
 
 
-def _settle(job: Job, net: nn.Module) -> dict[str, torch.Tensor]:
+def _settle(job: Job, net: nn.Module, rehearse: bool = False) -> dict[str, torch.Tensor]:
     """Transform the earlier network; its weights must then fit the stage's own.
 
     The stage's configuration becomes that of the result, where a transform says so. A stage that
@@ -110,7 +110,7 @@ def _settle(job: Job, net: nn.Module) -> dict[str, torch.Tensor]:
     earlier = plain(job.source.cfg.model) if job.source else plain(job.cfg.model)
     made = None
     for transform in job.transforms:
-        net, made = _apply(transform, net, made or earlier, job)
+        net, made = _apply(transform, net, made or earlier, job, rehearse)
     own = plain(job.cfg.model)
     said = any(override.lstrip("+~").startswith(OF_MODEL) for override in job.stage.overrides)
     for config in (made, own, deploy_config(own), None if said else earlier):
@@ -126,13 +126,14 @@ def _settle(job: Job, net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _apply(
-    transform: Any, net: nn.Module, config: dict[str, Any], job: Job
+    transform: Any, net: nn.Module, config: dict[str, Any], job: Job, rehearse: bool
 ) -> tuple[nn.Module, dict[str, Any] | None]:
     """The network after a transform, and its configuration where the transform knows it.
 
     A name is a function of `esr.surgery` (`fuse`). A mapping with `_target_` is either a function,
     called with the network and the other keys, or a class, made from the other keys and called with
-    the network, its configuration and, if it `needs_data`, the data.
+    the network, its configuration and, if it `needs_data`, the data. Where only the configuration
+    matters (`rehearse`), a class that has a method of this name is spared its costs.
     """
     if isinstance(transform, str):
         path = transform if "." in transform else f"esr.surgery.{transform}.{transform}"
@@ -147,6 +148,8 @@ def _apply(
     if not isinstance(made.func, type):
         return made(net), None
     change = made()
+    if rehearse and hasattr(change, "rehearse"):
+        return change.rehearse(net, config)
     if not getattr(change, "needs_data", False):
         return change(net, config)
     data = build(job.cfg.data)

@@ -1,4 +1,4 @@
-"""Structured pruning: the network in, a smaller network of the same class and its configuration out.
+"""Structured pruning: a network in, a smaller one of the same class and its configuration out.
 
     - _target_: esr.surgery.prune.Prune
       target: {flops: 0.75}
@@ -25,6 +25,8 @@ from esr.surgery.pruning.widths import Structure, analyse, replace
 
 logger = logging.getLogger(__name__)
 
+Spread = Literal["uniform", "global", "per_layer"]
+
 
 class Prune:
     """Takes channels away until a target is met, or down to given widths.
@@ -47,7 +49,7 @@ class Prune:
         target: Mapping[str, float] | None = None,
         widths: Mapping[str, Any] | None = None,
         importance: Importance | None = None,
-        spread: Literal["uniform", "global", "per_layer"] = "uniform",
+        spread: Spread = "uniform",
         round_to: int = 1,
         fixed: Sequence[str] = (),
         patches: int = 16,
@@ -65,7 +67,8 @@ class Prune:
             raise UserError(f"round_to={round_to}: expected a whole number, such as 8")
         self.target, self.widths = target, widths
         self.importance: Importance = importance or Magnitude()
-        self.spread, self.round_to, self.fixed = spread, round_to, list(fixed)
+        self.spread: Spread = spread
+        self.round_to, self.fixed = round_to, list(fixed)
         self.patches, self.size, self.device = patches, (size[0], size[1]), device
 
     @property
@@ -109,7 +112,7 @@ class Prune:
         return result, smaller
 
     def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
-        """The same with weights' norms for importance and without timing: quick, to try a recipe."""
+        """The same by weights' norms and without timing: quick, to try out a recipe."""
         quick = Prune(self.target, self.widths, None, self.spread, self.round_to, self.fixed)
         if self.target and "runtime" in self.target:
             others = {k: v for k, v in self.target.items() if k != "runtime"}
@@ -205,8 +208,8 @@ class Prune:
     def _best(self, structure: Structure, limits: Mapping[str, float]) -> str:
         smallest = budget.smallest(structure, self.spread, self.round_to, self.fixed)
         parts = [
-            f"{what} {budget.cost(smallest, what):,.0f} of {budget.cost(structure.config, what):,.0f}"
-            f" (asked for at most {most:,.0f})"
+            f"{what} {budget.cost(smallest, what):,.0f} of "
+            f"{budget.cost(structure.config, what):,.0f} (asked for at most {most:,.0f})"
             for what, most in limits.items()
         ]
         return (

@@ -31,7 +31,7 @@ SIZE = (256, 256)
 
 
 def cost(config: Config, what: str) -> float:
-    """Parameters, FLOPs or activations (the challenge's counters) or output channels, of a network."""
+    """Parameters, FLOPs or activations by the challenge's counter, or all output channels."""
     if what == "channels":
         shapes = rebuild.shapes(config)
         return sum(
@@ -92,7 +92,7 @@ def search_uniform(
     round_to: int,
     fixed: Sequence[str],
 ) -> Config | None:
-    """The largest expressible uniform configuration that fits; None if not even the smallest does."""
+    """The largest expressible uniform configuration that fits; None if none does."""
     candidates = ladder(structure, round_to, fixed)
     low, high = 0, len(candidates)
     while low < high:  # costs fall along the ladder; what the class refuses counts as too large
@@ -166,7 +166,7 @@ def smallest(structure: Structure, spread: str, round_to: int, fixed: Sequence[s
 
 
 def per_block(structure: Structure) -> Config:
-    """The configuration with numbers for all blocks written as lists, where the class takes both."""
+    """The configuration with a list of one number a block, where the class takes both."""
     cls = rebuild.target(structure.config)
     parameters = inspect.signature(cls).parameters
     config = dict(structure.config)

@@ -92,6 +92,15 @@ def _graph(tp: Any, net: nn.Module, size: tuple[int, int]) -> Any:
     return Graph().build_dependency(net, (torch.rand(1, 3, *size),))
 
 
+def written(segment: Segment, net: nn.Module) -> list[Slot]:
+    """The slots of a segment that compute its channels: filters and their biases."""
+    return [
+        (name, dim)
+        for name, dim in segment.rows
+        if _owner(name) in segment.writers and (name.endswith("bias") or _writes(net, name, dim))
+    ]
+
+
 def _torch_pruning() -> Any:
     try:
         return importlib.import_module("torch_pruning")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
-from esr.surgery.pruning.graph import LAYERS, Segment
+from esr.surgery.pruning.graph import LAYERS, Segment, written
 
 Batches = Sequence[dict[str, torch.Tensor]]
 """Calibration patches: pairs `lr` and `hr`, RGB (N, 3, H, W) in [0, 1]."""
@@ -54,6 +54,29 @@ class Magnitude:
         state = net.state_dict()
         totals = _sum_rows(segments, lambda slot: state[slot].double().abs() ** self.p)
         return [total ** (1 / self.p) for total in totals]
+
+
+class FilterNorm:
+    """The Euclidean norm of the filters that compute a channel (soft filter pruning's criterion).
+
+    Unlike `Magnitude` it does not look at who reads the channel, so filters that soft pruning set
+    to zero score zero.
+    """
+
+    comparable = False
+    needs_patches = False
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        state = net.state_dict()
+        totals = []
+        for segment in segments:
+            total = torch.zeros(segment.size, dtype=torch.float64)
+            for name, dim in written(segment, net):
+                squares = state[name].detach().double().cpu().square()
+                total += _by_index(squares, dim)[segment.rows[name, dim]].sum(1)
+            totals.append(total.sqrt())
+        return totals
 
 
 class Random:
