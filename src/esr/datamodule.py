@@ -18,6 +18,7 @@ from esr.data.sampler import PatchSampler, probabilities
 from esr.data.schedule import Schedule, Sizes
 from esr.data.sets import Folder, HeldOut, ImageSet
 from esr.data.store import Store, fingerprint
+from esr.data.stream import ShardBatches, Shards
 from esr.errors import UserError
 
 Sets = ImageSet | Mapping[str, ImageSet] | None
@@ -31,7 +32,7 @@ class SRData(pl.LightningDataModule):
 
     Args:
         scale: of the super-resolution: 2, 3 or 4.
-        train: the training set, several by name, or None (validation only).
+        train: the training set, several by name, shards to stream, or None (validation only).
         val: the validation set, several by name; None, or a folder without `hr`, holds out a tenth
             of the training images (`esr.data.sets.HeldOut`).
         store: where decoded images lie: ram, memmap (a packed file), gpu, or files (nowhere).
@@ -54,7 +55,7 @@ class SRData(pl.LightningDataModule):
     def __init__(
         self,
         scale: int,
-        train: Sets = None,
+        train: Sets | Shards = None,
         val: Sets = None,
         store: Kind = "memmap",
         cache: str | None = None,
@@ -85,7 +86,10 @@ class SRData(pl.LightningDataModule):
         self.sampling: Literal["area", "image"] = sampling
         self.flips, self.colours = flips, colours
         self.max_pixels = max_pixels
-        self.held_out, self.train_sets, self.val_sets = _split(train, val)
+        self.shards = train if isinstance(train, Shards) else None
+        self.held_out, self.train_sets, self.val_sets = _split(
+            None if isinstance(train, Shards) else train, val
+        )
         self.val_names = list(self.val_sets)
         Schedule(batch_size, patch_size, scale)  # refuses wrong sizes before anything is read
         self._finish = Finishing(degradation, mixup, cutblur)
@@ -106,6 +110,8 @@ class SRData(pl.LightningDataModule):
         training = stage in (None, "fit")
         if not self._val or (training and self._train is None):
             self._train, self._val = self._open_all(training)
+        if self.shards is not None and training:
+            self._batches(0, 1, 1, torch.device("cpu"))
         if self._train is not None:
             self._members = [len(s.pairs(self.scale)) for s in self.train_sets.values()]
             self._batches(0, 1, 1, torch.device("cpu"), checked_only=True)
@@ -164,6 +170,10 @@ class SRData(pl.LightningDataModule):
     def describe(self) -> list[str]:
         """What the run trains and validates on, in lines for the user."""
         lines = []
+        if self.shards is not None:
+            index = self.shards.index(self.scale)
+            images = sum(len(shard["names"]) for shard in index)
+            lines.append(f"training images    {images} in {len(index)} shards, {self.shards.url}")
         if self._train is not None:
             pixels = int(self._train.sizes.prod(axis=1).sum()) * self.scale**2
             lines.append(
@@ -185,7 +195,10 @@ class SRData(pl.LightningDataModule):
         stores = {f"val/{name}": store for name, store in self._val.items()}
         if self._train is not None:
             stores["train"] = self._train
-        return fingerprint(list(stores), [store.checksum() for store in stores.values()])
+        sums: dict[str, object] = {name: store.checksum() for name, store in stores.items()}
+        if self.shards is not None:
+            sums["shards"] = self.shards.index(self.scale)
+        return fingerprint(list(sums), list(sums.values()))
 
     def _open_all(self, training: bool) -> tuple[Store | None, dict[str, Store]]:
         train = self._open(self.train_sets, "train") if training and self.train_sets else None
@@ -206,10 +219,15 @@ class SRData(pl.LightningDataModule):
         checked_only: bool = False,
     ) -> PatchBatches:
         """The training batches of a rank; `checked_only`: nothing is moved to the device."""
+        schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
+        if self.shards is not None:
+            return ShardBatches(
+                self.shards, schedule, self.scale, self.seed, self.sampling, rank, world,
+                self.flips, self.colours,
+            )  # fmt: skip
         store = self._train
         if store is None:
             raise UserError("this data has no training set: choose data=sample, folder or div2k")
-        schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
         weights = [images.weight for images in self.train_sets.values()]
         chances = probabilities(store.sizes, self._members, weights, self.sampling)
         sampler = PatchSampler(store.sizes, chances, self.seed)
