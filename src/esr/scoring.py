@@ -27,6 +27,7 @@ from esr.models.bicubic import Bicubic
 from esr.provenance import provenance
 from esr.report import print_table, write_csv, write_json
 from esr.selection import Selection, choose_device, select
+from esr.surgery.fuse import deploy_config
 from esr.tiling import Tiling, Upscaler
 
 console = Console()
@@ -58,6 +59,9 @@ def run(cfg: DictConfig) -> float | None:
     folder = claim(cfg, chosen.name)
     facts = provenance(device)
     _say(f"device    {facts['device']['name']} ({device}), float32")
+    if cfg.sensitivity:
+        _sensitivity(chosen, data, device, folder)
+        return None
     rows: dict[str, dict[str, float]] = {}
     images: list[dict[str, Any]] = []
     if data is not None:
@@ -111,6 +115,22 @@ def run(cfg: DictConfig) -> float | None:
         _say(f"note      {' '.join(chosen.entry.note.split())}")
     _say(f"written to {folder}")
     return rows[chosen.name].get("val/psnr_rgb")
+
+
+def _sensitivity(
+    chosen: Selection, data: SRData | None, device: torch.device, folder: Path
+) -> None:
+    """How much each layer minds losing channels, see `esr.sensitivity`."""
+    from esr import sensitivity  # needs torch-pruning, which is optional
+
+    if data is None:
+        raise UserError("sensitivity=true needs weights: ntire2022=ENTRY or checkpoint=PATH")
+    sensitivity.run(
+        chosen.net,
+        chosen.model and deploy_config(chosen.model),
+        lambda net: evaluation.fidelity(net.to(device), data, device)["val/psnr_rgb"],
+        folder,
+    )
 
 
 def claim(cfg: DictConfig, name: str) -> Path:
