@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from esr.data.augment import PERMUTATIONS, dihedral, permute_channels, to_float
+from esr.data.augment import PERMUTATIONS, dihedral, finished, permute_channels, to_float
 from esr.data.degradation import Degradation, hash_normal, hash_uniform
 from esr.data.finishing import Finishing
 from esr.data.mixing import cutblur, mixup
@@ -50,6 +50,16 @@ def test_colours_are_permuted():
 def test_to_float_is_rgb_nchw_in_0_1():
     x = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
     torch.testing.assert_close(to_float(x).flatten(), torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_patch_by_patch_and_all_at_once_are_the_same():
+    x = (noise(48, 10, 10, 3) * 255).to(torch.uint8)
+    code, channels = torch.arange(48) % 8, torch.arange(48) // 8
+    whole = to_float(permute_channels(dihedral(x, code), channels))
+    torch.testing.assert_close(finished(x, code, channels), whole, rtol=0, atol=0)
+    plain = finished(x, code, None)
+    torch.testing.assert_close(plain, to_float(dihedral(x, code)), rtol=0, atol=0)
+    assert plain.is_contiguous()
 
 
 def test_hashes_look_uniform_and_normal():

@@ -2,7 +2,7 @@
 
 import torch
 
-from esr.data.augment import dihedral, permute_channels, to_float
+from esr.data.augment import finished
 from esr.data.degradation import Degradation, hash_uniform
 from esr.data.mixing import cutblur, mixup
 from esr.errors import UserError
@@ -40,10 +40,7 @@ class Finishing:
         """Finish a batch of `PatchBatches`, or one that the device's store already laid out."""
         lr, hr, seed = batch["lr"], batch["hr"], batch["seed"]
         if "code" in batch:
-            lr, hr = (
-                to_float(permute_channels(dihedral(x, batch["code"]), batch["channels"]))
-                for x in (lr, hr)
-            )
+            lr, hr = (finished(x, batch["code"], batch.get("channels")) for x in (lr, hr))
         if self._degradation is not None:
             lr = self._degradation(lr, hr, seed)
         draws = hash_uniform(seed ^ 0x6D6978, 8) if self._mixup or self._cutblur else None

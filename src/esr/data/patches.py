@@ -53,7 +53,7 @@ class PatchBatches(Dataset):
         _check_patches(store, max(schedule.patch_sizes))
 
     def __getitem__(self, number: int) -> Batch:
-        """Keys: lr, hr (uint8 NHWC), code, channels and seed (int64)."""
+        """Keys: lr, hr (uint8 NHWC), code, seed and, if permuted, channels (int64)."""
         first, size, patch = self.schedule.batch(number)
         local = size // self.world
         side = patch // self.store.scale
@@ -63,13 +63,15 @@ class PatchBatches(Dataset):
     def cut(self, draws: Draws, side: int) -> Batch:
         """The drawn patches of LR side `side`."""
         patches = self.store.patches(draws.image, draws.row, draws.column, side)
-        return {
+        batch = {
             "lr": patches.lr,
             "hr": patches.hr,
             "code": torch.from_numpy(draws.code * self.flips),
-            "channels": torch.from_numpy(draws.channels * self.colours),
             "seed": torch.from_numpy(draws.seed.copy()),
         }
+        if self.colours:
+            batch["channels"] = torch.from_numpy(draws.channels)
+        return batch
 
 
 class TrainLoader:

@@ -24,7 +24,7 @@ class ImageSet(Protocol):
     """What the data module needs of a set."""
 
     name: str
-    weight: float
+    weight: float | None
 
     def prepare(self, scale: int) -> None:
         """Download what is absent and can be had."""
