@@ -55,13 +55,20 @@ class Fidelity:
         names: of the sets; the first is the primary one, whose keys carry no name.
         scale: the border that is ignored.
         device: where the scores are summed.
+        alone: this process sees all images and asks no other one.
     """
 
-    def __init__(self, names: Sequence[str], scale: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        names: Sequence[str],
+        scale: int,
+        device: torch.device | str = "cpu",
+        alone: bool = False,
+    ):
         self.names = list(names) or [""]
         self.scale = scale
         self.not_finite: list[str] = []
-        self._means = [{key: MeanScore().to(device) for key in SCORES} for _ in self.names]
+        self._means = [{key: MeanScore(alone).to(device) for key in SCORES} for _ in self.names]
 
     def update(
         self, sr: Tensor, batch: Batch, index: int = 0, keep: Tensor | None = None
@@ -128,7 +135,7 @@ def fidelity(
         device: where the images go; the network is expected there.
     """
     net.eval()
-    found = Fidelity(data.val_names, data.scale, device)
+    found = Fidelity(data.val_names, data.scale, device, alone=True)
     with exact_arithmetic():
         for index, loader in enumerate(data.val_dataloader()):
             for _ in images(net, loader, found, index, device):

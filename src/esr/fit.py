@@ -186,6 +186,7 @@ def _result(
     cfg: DictConfig, folder: Path, module: SuperResolution, data: SRData, trainer: pl.Trainer
 ) -> None:
     """Deploy the best weights, measure the file as anybody will load it, and tell."""
+    data.trainer = None  # all validation images, not this process's share
     best = folder / "checkpoints" / BEST
     net = module.net
     if best.is_file():

@@ -128,14 +128,17 @@ class MeanScore(Metric):
 
     States are a sum and a count, so batch sizes and the number of processes do not matter. A
     distributed sampler repeats images to fill the last round; `keep` leaves the repetitions out.
+
+    Args:
+        alone: this process sees all images; it asks no other one, which may not be listening.
     """
 
     full_state_update = False
     total: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, alone: bool = False) -> None:
+        super().__init__(sync_on_compute=not alone)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
