@@ -107,7 +107,7 @@ def _settle(job: Job, net: nn.Module, rehearse: bool = False) -> dict[str, torch
     The stage's configuration becomes that of the result, where a transform says so. A stage that
     says nothing about its network goes on with the earlier stage's.
     """
-    earlier = plain(job.source.cfg.model) if job.source else plain(job.cfg.model)
+    earlier = plain(job.source.cfg.model) if job.source else job.model
     made = None
     for transform in job.transforms:
         net, made = _apply(transform, net, made or earlier, job, rehearse)

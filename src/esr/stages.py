@@ -11,6 +11,9 @@ from esr import recipes, runs
 from esr.errors import UserError
 from esr.fit import fit
 
+COLLECTIONS = ("ntire2022", "papers", "pruning")
+"""Groups of recipes, which name the run."""
+
 
 def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[float, ...]:
     """Train as configured and return the objective(s) that a sweep optimises.
@@ -68,7 +71,7 @@ def _name(cfg: DictConfig) -> str:
     """The challenge entry, else the model that was chosen."""
     if HydraConfig.initialized():
         choices = HydraConfig.get().runtime.choices
-        return choices.get("ntire2022") or choices.get("papers") or choices["model"]
+        return next(filter(None, map(choices.get, COLLECTIONS)), choices["model"])
     return str(cfg.model["_target_"]).rpartition(".")[2].lower()
 
 

@@ -37,6 +37,7 @@ class Job:
         teachers: loss term -> the earlier stage that teaches it.
         facts: the resolved configuration, flat, as far as it matters.
         digest: of the facts and of the stages it derives from.
+        model: the network as the recipe names it, before any transform.
     """
 
     stage: Stage
@@ -47,6 +48,7 @@ class Job:
     teachers: dict[str, "Job"] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -73,6 +75,7 @@ def prepare(stages: Sequence[Stage], configs: Sequence[DictConfig], folder: Path
     for stage, cfg in zip(stages, configs, strict=True):
         job = Job(stage, cfg, folder / stage.name)
         job.source = jobs.get(stage.init) if stage.init else None
+        job.model = plain(cfg.model)
         job.transforms = list(plain(cfg.stages[stage.key]).get("transform") or [])
         with open_dict(cfg):
             cfg.run = str(job.folder)

@@ -10,14 +10,14 @@ from esr.surgery.pruning.importance import Batches
 
 
 def draw(data: Any, count: int) -> Batches:
-    """`count` training patches, as batches of pairs on the CPU.
+    """Up to `count` training patches of one epoch, as batches of pairs on the CPU.
 
     Args:
         data: an `esr.datamodule.SRData` that is set up, or an iterable of `{"lr", "hr"}`.
         count: patches.
 
     Raises:
-        UserError: there is no data, or not that much.
+        UserError: there is no data.
     """
     if data is None:
         raise UserError(

@@ -1,0 +1,147 @@
+"""Block removal: the network in, one with fewer blocks of the same class out.
+
+    transform: [{_target_: esr.surgery.depth.DropBlocks, blocks: 1}]
+
+One block less saves more time than as many FLOPs in narrower ones, because a block is a chain of
+kernels. Which blocks go is decided by trying: each is left out in turn, and the one whose absence
+the calibration patches notice least is gone; then the next.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.errors import UserError
+from esr.surgery.prune import plain
+from esr.surgery.pruning import calibration, rebuild
+from esr.surgery.pruning.importance import Batches
+from esr.surgery.pruning.rebuild import Config
+
+logger = logging.getLogger(__name__)
+
+
+class DropBlocks:
+    """Leaves out the blocks that matter least.
+
+    Args:
+        blocks: how many.
+        argument: of the constructor, the number of blocks or a list with an entry for each.
+        container: where the blocks lie in the network.
+        patches: calibration patches.
+    """
+
+    needs_data = True
+
+    def __init__(
+        self,
+        blocks: int = 1,
+        argument: str = "depth",
+        container: str = "blocks",
+        patches: int = 16,
+    ):
+        if blocks < 1:
+            raise UserError(f"blocks={blocks}: expected at least 1")
+        self.blocks, self.argument = blocks, argument
+        self.container, self.patches = container, patches
+
+    def __call__(
+        self, net: nn.Module, config: Mapping[str, Any], data: Any = None
+    ) -> tuple[nn.Module, Config]:
+        """Leave blocks out; the given network is left as it is.
+
+        Args:
+            net: in training or deploy form; a training form is merged first.
+            config: what it was built from.
+            data: see `esr.surgery.pruning.calibration.draw`.
+
+        Raises:
+            UserError: the network has no such argument, or not that many blocks.
+        """
+        return self._drop(net, config, calibration.draw(data, self.patches))
+
+    def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
+        """The same without looking at images: the last blocks go."""
+        return self._drop(net, config, None)
+
+    def _drop(
+        self, net: nn.Module, config: Mapping[str, Any], patches: Batches | None
+    ) -> tuple[nn.Module, Config]:
+        first, training = next(net.parameters()), net.training
+        net, model = plain(net, config)
+        rebuild.check(net, model)
+        state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+        for _ in range(self.blocks):
+            number = self._number(model, net)
+            tried = []
+            for index in range(number) if patches is not None else [number - 1]:
+                smaller = self._shorter(model, index)
+                candidate = rebuild.build(smaller, self._without(state, smaller, index, number))
+                tried.append((_loss(candidate, patches), index, candidate, smaller))
+            loss, index, net, model = min(tried, key=lambda found: found[0])
+            logger.info("left out %s.%d: mean squared error %.3g", self.container, index, loss)
+            state = net.state_dict()
+        return net.to(first.device, first.dtype).train(training), model
+
+    def _number(self, config: Config, net: nn.Module) -> int:
+        given = config.get(self.argument)
+        number = len(given) if isinstance(given, list | tuple) else given
+        if not isinstance(number, int):
+            known = ", ".join(name for name in config if not name.startswith("_"))
+            raise UserError(
+                f"{type(net).__name__} has no number of blocks called {self.argument} in its "
+                f"configuration, which has: {known}"
+            )
+        if number < 2:
+            raise UserError(f"{type(net).__name__} has {number} block left, which has to stay")
+        return number
+
+    def _shorter(self, config: Config, index: int) -> Config:
+        given = config[self.argument]
+        if isinstance(given, list | tuple):
+            return {**config, self.argument: [*given[:index], *given[index + 1 :]]}
+        return {**config, self.argument: given - 1}
+
+    def _without(
+        self, state: Mapping[str, torch.Tensor], config: Config, index: int, number: int
+    ) -> dict[str, torch.Tensor]:
+        """The tensors of the other blocks under their new numbers.
+
+        A tensor outside the blocks that gets smaller reads the outputs of all of them side by side.
+        """
+        pattern = re.compile(rf"^{re.escape(self.container)}\.(\d+)\.")
+        result: dict[str, torch.Tensor] = {}
+        for name, tensor in state.items():
+            found = pattern.match(name)
+            if found is None:
+                result[name] = tensor
+            elif (block := int(found[1])) != index:
+                rest = name[found.end() :]
+                result[f"{self.container}.{block - (block > index)}.{rest}"] = tensor
+        shapes = rebuild.shapes(config)
+        for name, shape in shapes.items():
+            if name not in result or result[name].dim() != len(shape):
+                raise UserError(
+                    f"{config['_target_']} with {self.argument}={config[self.argument]} has a "
+                    f"tensor {name} that the longer network lacks: its blocks cannot be left out"
+                )
+            for dim, size in enumerate(shape):
+                before = result[name].shape[dim]
+                if before * (number - 1) == size * number:
+                    chunks = list(result[name].chunk(number, dim))
+                    result[name] = torch.cat(chunks[:index] + chunks[index + 1 :], dim)
+        if {name: tuple(tensor.shape) for name, tensor in result.items()} != shapes:
+            raise UserError(
+                f"the blocks of {config['_target_']} are not interchangeable: none can be left out"
+            )
+        return result
+
+
+@torch.no_grad()
+def _loss(net: nn.Module, patches: Batches | None) -> float:
+    pairs = patches or ()
+    return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in pairs) / max(len(pairs), 1)
