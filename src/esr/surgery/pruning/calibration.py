@@ -33,7 +33,7 @@ def draw(data: Any, count: int) -> Batches:
         found.append({key: batch[key][:missing].float().cpu() for key in ("lr", "hr")})
         missing -= len(found[-1]["lr"])
         if missing == 0:
-            return found
-    raise UserError(
-        f"{count} calibration patches were asked for, and the data has {count - missing}"
-    )
+            break
+    if not found:
+        raise UserError("the data to calibrate with has no training patches")
+    return found
