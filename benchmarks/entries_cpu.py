@@ -3,6 +3,8 @@
 One 128x128 image, one thread, CPU time; an entry and RLFN take turns, so that a machine's drift
 hits both, and the smallest time of each counts. The originals were timed on another machine, so
 only the ratios to RLFN compare: `relative` is (entry / RLFN) / (original entry / original RLFN).
+Read it with care: RFDN and its dilated form are the same code, yet come out at 0.7 and 1.3 between
+an AMD EPYC and the originals' machine.
 FILE is a list of `{"slug": ..., "cpu_ms_128": {"cpu_t1": milliseconds}}`.
 
     python benchmarks/entries_cpu.py --originals FILE            all of them, minutes
