@@ -150,8 +150,8 @@ def claim(cfg: DictConfig, name: str) -> Path:
 
 def to_image(sr: torch.Tensor) -> np.ndarray:
     """(1, 3, H, W) in [0, 1] to uint8 HWC, clamped and rounded as for scoring."""
-    levels = (sr[0].float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return levels.permute(1, 2, 0).contiguous().cpu().numpy()
+    levels = sr[0].float().clamp(0, 1).mul_(255).round_()  # in place: images can be large
+    return levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _data(cfg: DictConfig) -> SRData:

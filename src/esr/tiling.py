@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 SMALLEST = 32
 """Tiles do not shrink below this side when memory runs out; the error is passed on instead."""
 
+_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",  # what oneDNN says when its buffers cannot be allocated
+)
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -69,25 +77,26 @@ def tiled(
     """
     height, width = image.shape[-2:]
     size_y, size_x = min(tiling.size, height), min(tiling.size, width)
-    if tiling.blend == "average":
+    average = tiling.blend == "average"
+    if average:
         size_y = size_x = min(size_y, size_x)
     overlap_y, overlap_x = min(tiling.overlap, size_y - 1), min(tiling.overlap, size_x - 1)
     rows, columns = starts(height, size_y, overlap_y), starts(width, size_x, overlap_x)
 
     out = image.new_zeros((image.shape[0], image.shape[1], height * scale, width * scale))
-    weight = image.new_zeros((1, 1, height * scale, width * scale))
+    weight = image.new_zeros((1, 1, height * scale, width * scale)) if average else None
     for top, (first_y, last_y) in zip(rows, _shares(rows, size_y, height), strict=True):
         for left, (first_x, last_x) in zip(columns, _shares(columns, size_x, width), strict=True):
             tile = image[..., top : top + size_y, left : left + size_x]
             sr = net(tile.to(device)).to(image.device)
-            if tiling.blend == "average":
+            if weight is not None:
                 area = _area(top, top + size_y, left, left + size_x, scale)
                 out[area] += sr
                 weight[area] += 1
             else:
                 inner = _area(first_y - top, last_y - top, first_x - left, last_x - left, scale)
                 out[_area(first_y, last_y, first_x, last_x, scale)] = sr[inner]
-    return out / weight if tiling.blend == "average" else out
+    return out if weight is None else out / weight
 
 
 class Upscaler(nn.Module):
@@ -126,7 +135,11 @@ class Upscaler(nn.Module):
 
     @torch.inference_mode()
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Super-resolve (N, 3, H, W) in [0, 1]; the output lies on the image's device."""
+        """Super-resolve (N, 3, H, W) in [0, 1]; the output lies on the image's device.
+
+        Raises:
+            UserError: memory runs out even with small tiles, or the network refuses the image.
+        """
         while True:
             try:
                 return self._attempt(image)
@@ -134,21 +147,14 @@ class Upscaler(nn.Module):
                 if not out_of_memory(error):
                     raise
                 smaller = self._smaller(image)
+                height, width = image.shape[-2:]
+                what = f"{width}x{height} does not fit into the memory of {self.device}"
                 if smaller is None:
-                    raise
-                message = str(error).splitlines()[0]
+                    raise UserError(f"{what}, not even in small tiles") from error
             # Outside the handler: its traceback would keep the failed attempt's tensors alive.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            height, width = image.shape[-2:]
-            log.warning(
-                "%dx%d does not fit into the memory of %s; going on with tile=%d (%s)",
-                width,
-                height,
-                self.device,
-                smaller.size,
-                message,
-            )
+            log.warning("%s; going on with tile=%d", what, smaller.size)
             self.tiling = smaller
 
     def _attempt(self, image: torch.Tensor) -> torch.Tensor:
@@ -173,9 +179,7 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
 
 
 def _shares(begins: list[int], size: int, length: int) -> list[tuple[int, int]]:
