@@ -65,4 +65,4 @@ def announce(message: str) -> None:
     """Tell the user about something long or large before it begins."""
     from rich.console import Console
 
-    Console(stderr=True).print(message, markup=False, highlight=False)
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
