@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of each stage")
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 0.1])
+    parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 0.01])
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/contrastive"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
