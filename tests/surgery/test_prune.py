@@ -284,3 +284,12 @@ def test_runtime_targets_hold_when_measured_again():
     config = {"_target_": "esr.models.rlfn.RLFN"}
     _, smaller = Prune({"runtime": 0.65}, size=(96, 96))(RLFN(), config)
     assert ratio(smaller, config, (96, 96), "cpu") == pytest.approx(0.65, rel=0.05)
+
+
+def test_calibration_takes_what_it_needs_and_no_more():
+    from esr.surgery.pruning.calibration import draw
+
+    assert sum(len(batch["lr"]) for batch in draw(patches(4) * 3, 6)) == 6
+    assert sum(len(batch["lr"]) for batch in draw(patches(4), 6)) == 4
+    with pytest.raises(UserError, match="no training patches"):
+        draw([], 6)
