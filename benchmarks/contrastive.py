@@ -23,6 +23,7 @@ KEYS = ("val/psnr_y", "val/psnr_rgb", "val/ssim_y", "train/loss")
 
 def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
     """The overrides of one recipe."""
+    length = f"'trainer.max_steps={arguments.steps}'"
     return [
         "model=rlfn",
         "data=folder",
@@ -33,18 +34,17 @@ def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
         f"data.patch_size={arguments.patch}",
         f"data.batch_size={arguments.batch}",
         f"data.samples_per_epoch={arguments.batch * max(1, arguments.steps // 4)}",
-        f"trainer.max_steps={arguments.steps}",
         "trainer=cpu" if arguments.cpu else "trainer=auto",
         "trainer.log_every_n_steps=10",
         "callbacks.evaluation.seconds=0",
         "callbacks.images=null",
         f"seed={seed}",
         f"run={folder}",
-        "+stages.scratch={}",
-        "+stages.plain={init: scratch, weights: last}",
+        f"+stages.scratch={{overrides: ['trainer.max_steps={arguments.scratch}']}}",
+        f"+stages.plain={{init: scratch, weights: last, overrides: [{length}]}}",
         *(
             f"+stages.{name(weight)}={{init: scratch, weights: last, overrides: "
-            f"['loss=[l1,contrastive]', 'loss.contrastive.weight={weight}']}}"
+            f"[{length}, 'loss=[l1,contrastive]', 'loss.contrastive.weight={weight}']}}"
             for weight in arguments.weights
         ),
     ]
@@ -61,7 +61,7 @@ def curve(folder: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row.get("val/psnr_y")]
 
 
-def picture(rows: list[dict[str, str]], arms: list[str], steps: int, path: Path) -> None:
+def picture(rows: list[dict[str, str]], arms: list[str], start: int, path: Path) -> None:
     """Draw PSNR-Y over the steps, one line a seed and arm."""
     import matplotlib
 
@@ -72,7 +72,7 @@ def picture(rows: list[dict[str, str]], arms: list[str], steps: int, path: Path)
     for place, arm in enumerate(arms):
         for number, seed in enumerate(sorted({row["seed"] for row in rows})):
             points = [row for row in rows if row["arm"] == arm and row["seed"] == seed]
-            offset = 0 if arm == "scratch" else steps
+            offset = 0 if arm == "scratch" else start
             axes.plot(
                 [int(point["step"]) + 1 + offset for point in points],
                 [float(point["psnr_y"]) for point in points],
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--set5", type=Path, required=True, help="with HR/ and LR_bicubic/X4/")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400, help="of each stage")
+    parser.add_argument("--steps", type=int, default=300, help="of a warm start")
+    parser.add_argument("--scratch", type=int, default=1000, help="steps of the first stage")
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 0.01])
@@ -133,7 +134,7 @@ def main() -> None:
         "protocol": {
             key: str(value)
             for key, value in vars(arguments).items()
-            if key in ("seeds", "steps", "patch", "batch", "weights")
+            if key in ("seeds", "scratch", "steps", "patch", "batch", "weights")
         },
         "psnr_y": final,
         "gain_db": {
@@ -152,7 +153,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     (arguments.out / "contrastive.json").write_text(json.dumps(result, indent=2) + "\n")
-    picture(rows, arms, arguments.steps, arguments.out / "contrastive.svg")
+    picture(rows, arms, arguments.scratch, arguments.out / "contrastive.svg")
     print(json.dumps(result["gain_db"], indent=2))
 
 
