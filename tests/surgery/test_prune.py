@@ -177,6 +177,21 @@ def test_per_layer_budgets_where_a_class_takes_lists():
     assert smaller["outputs"][1] < min(smaller["outputs"][0], smaller["outputs"][2])
 
 
+def test_per_layer_budgets_write_one_number_as_a_list():
+    net, config = small_rlfn()
+    state = net.state_dict()
+    with torch.no_grad():  # the second block needs few channels inside
+        state["blocks.1.convs.0.weight"][6:] *= 1e-3
+        state["blocks.1.convs.1.weight"][:, 6:] *= 1e-3
+        state["blocks.1.convs.1.weight"][6:] *= 1e-3
+        state["blocks.1.convs.2.weight"][:, 6:] *= 1e-3
+    pruned, smaller = Prune({"flops": 0.8}, spread="per_layer")(net, config)
+    assert smaller["mid"][0] > smaller["mid"][1]
+    assert [len(block.convs[0].bias) for block in pruned.blocks] == smaller["mid"]
+    with pytest.raises(UserError, match="mid has 3 numbers, and there are 2 blocks"):
+        rebuild.build({**config, "mid": [4, 4, 4]})
+
+
 IMPORTANCES = [
     importance.Magnitude(1),
     importance.Magnitude(2),

@@ -1,15 +1,30 @@
 """Small parts that every architecture uses: the usual activation and the pixel-shuffle tail."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import nn
+
+from esr.errors import UserError
 
 Activation = Callable[[], nn.Module]
 """Makes an activation module: a class such as `nn.SiLU`, or a partial with its arguments."""
 
 leaky_relu: Activation = partial(nn.LeakyReLU, 0.05, inplace=True)
 """The activation of the IMDN, RFDN and RLFN families (slope 0.05)."""
+
+
+def per_block(value: int | Sequence[int], depth: int, name: str) -> list[int]:
+    """A width for each of `depth` blocks, from one for all or from a list.
+
+    Raises:
+        UserError: the list has another length; `name` is the argument that the user gave.
+    """
+    if isinstance(value, int):
+        return [value] * depth
+    if len(value) != depth:
+        raise UserError(f"{name} has {len(value)} numbers, and there are {depth} blocks")
+    return list(value)
 
 
 def pixel_shuffle_tail(width: int, scale: int, bias: bool = True) -> nn.Sequential:

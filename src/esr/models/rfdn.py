@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from esr.models.esa import ESA
+from esr.models.layers import per_block
 from esr.models.network import ConvFactory
 from esr.models.rfdb import RFDB
 from esr.models.trunks import FusionTrunk
@@ -22,7 +23,7 @@ class RFDN(FusionTrunk):
         data_range: value range of the weights, 1 or 255.
         width: channels.
         depth: blocks.
-        distilled: channels kept at each stage of a block.
+        distilled: channels kept at each stage of a block, one number or one a block.
         esa_width: channels inside the attention.
         esa_skip: the 1x1 convolution on the attention's skip.
         dilations: see `RFDB`.
@@ -38,7 +39,7 @@ class RFDN(FusionTrunk):
         data_range: float = 1.0,
         width: int = 50,
         depth: int = 4,
-        distilled: int = 25,
+        distilled: int | Sequence[int] = 25,
         esa_width: int = 12,
         esa_skip: bool = True,
         dilations: Sequence[int] = (1, 1, 1),
@@ -48,12 +49,12 @@ class RFDN(FusionTrunk):
         blocks = (
             RFDB(
                 width,
-                distilled,
+                kept,
                 ESA(width, esa_width, skip=esa_skip),
                 dilations,
                 residual,
                 conv=conv,
             )
-            for _ in range(depth)
+            for kept in per_block(distilled, depth, "distilled")
         )
         super().__init__(scale, data_range, width, blocks)

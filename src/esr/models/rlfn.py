@@ -4,11 +4,13 @@ Kong et al., CVPR 2022 workshops. The challenge's network is a pruned one: 4 blo
 between the blocks and 48 inside; the paper's RLFN has 6 blocks of 52, RLFN-S 6 of 48.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from esr.models.esa import ESA
-from esr.models.layers import leaky_relu
+from esr.models.layers import leaky_relu, per_block
 from esr.models.network import ConvFactory
 from esr.models.trunks import SeriesTrunk
 
@@ -51,7 +53,7 @@ class RLFN(SeriesTrunk):
         scale: upscaling factor.
         data_range: value range of the weights, 1 or 255.
         width: channels between the blocks.
-        mid: channels inside the blocks.
+        mid: channels inside the blocks, one number or one a block.
         depth: blocks.
         esa_width: channels inside the attention.
         conv: makes the 3x3 convolutions of the blocks.
@@ -64,10 +66,10 @@ class RLFN(SeriesTrunk):
         scale: int = 4,
         data_range: float = 1.0,
         width: int = 46,
-        mid: int = 48,
+        mid: int | Sequence[int] = 48,
         depth: int = 4,
         esa_width: int = 16,
         conv: ConvFactory = nn.Conv2d,
     ):
-        blocks = (RLFB(width, mid, esa_width, conv) for _ in range(depth))
+        blocks = (RLFB(width, m, esa_width, conv) for m in per_block(mid, depth, "mid"))
         super().__init__(scale, data_range, width, blocks)
