@@ -39,7 +39,7 @@ def step_time(net, loss, optimizer, batch) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--model", default="rlfn")
     parser.add_argument("--patch", type=int, default=256, help="HR pixels")

@@ -272,6 +272,15 @@ def test_mistakes_are_named_before_the_first_step(tmp_path: Path, broken: dict, 
     assert not (tmp_path / "r").exists(), "something was begun"
 
 
+def test_a_patch_larger_than_an_image_is_named_before_the_first_step(tmp_path: Path):
+    words = [word for word in overrides(tmp_path / "r", {}) if "patch_size" not in word]
+    words += ["+stages.a={overrides: ['data.patch_size=64']}"]
+    words += ["+stages.b={init: a, overrides: ['data.patch_size=2048']}"]
+    with pytest.raises(UserError, match=r"stage b: .*patch_size=2048"):
+        stages.run(compose("train", words), words)
+    assert not (tmp_path / "r").exists()
+
+
 def test_unknown_stage_and_stage_without_recipe(tmp_path: Path):
     with pytest.raises(UserError, match=r"stage=warn does not exist; did you mean warm\?"):
         start(tmp_path / "r", THREE, "stage=warn")

@@ -5,7 +5,7 @@ with the real ones when a stage begins (`start`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,6 +75,31 @@ def check(job: Job) -> None:
         build(job.cfg.optim)
         if job.cfg.schedule is not None:
             build(job.cfg.schedule)
+
+
+def check_data(jobs: Sequence[Job]) -> None:
+    """Open the training data of all stages, each once, and see that their patches fit the images.
+
+    Raises:
+        UserError: data is missing or wrong, or a patch is larger than an image; the stage is named.
+    """
+    opened: dict[str, Any] = {}
+    for job in jobs:
+        if job.cfg.trainer.max_steps == 0:
+            continue
+        settings = plain(job.cfg.data)
+        sizes = {key: settings.pop(key) for key in ("patch_size", "batch_size")}
+        settings.pop("samples_per_epoch", None)
+        source = json.dumps(settings, sort_keys=True, default=str)
+        with blaming(job):
+            if source not in opened:
+                opened[source] = build(job.cfg.data)
+                opened[source].prepare_data()
+                opened[source].setup("fit")
+            data = opened[source]
+            data.patch_size, data.batch_size = sizes["patch_size"], sizes["batch_size"]
+            if settings.get("store") != "gpu":  # whose loader would move the images there
+                data.train_dataloader()
 
 
 def start(job: Job) -> None:

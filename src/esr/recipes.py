@@ -62,6 +62,8 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
     for job in busy:
         handover.check(job)
     if not follower:
+        handover.check_data(busy)
+    if not follower:
         folder.mkdir(parents=True, exist_ok=True)
         runs.write_json(folder / RECIPE, {"overrides": list(typed)})
         if chosen:
