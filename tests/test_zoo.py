@@ -79,7 +79,9 @@ def test_altered_file_is_refused(weights, tmp_path):
 
 
 def test_absent_file_without_an_address_says_where_it_belongs(tmp_path):
-    with pytest.raises(UserError, match=rf"Put rlfn_paper_x4\.pth into {tmp_path}.*ESR_WEIGHTS"):
+    digest = zoo.entry("papers/rlfn").sha256
+    expected = rf"Put rlfn_paper_x4\.pth \(sha256 {digest}\) into {tmp_path}, .*ESR_WEIGHTS"
+    with pytest.raises(UserError, match=expected):
         zoo.load("papers/rlfn", folder=tmp_path)
 
 
