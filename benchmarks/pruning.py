@@ -85,7 +85,7 @@ def main() -> None:
     data.setup("fit")
 
     result: dict[str, Any] = {
-        "what": __doc__.splitlines()[0],
+        "what": (__doc__ or "").splitlines()[0],
         "protocol": {
             "target": {"flops": 0.75},
             "spread": "uniform",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 from torch import nn
 
@@ -178,7 +179,7 @@ def _finished(trainer: pl.Trainer) -> Iterator[None]:
         yield
     finally:
         for logger in trainer.loggers:
-            if type(logger).__name__ == "WandbLogger":
+            if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
 
 

@@ -43,4 +43,3 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
             except UserError as error:
                 raise UserError(f"cannot load '{owner}': {error}") from error
     net.load_state_dict(rest, strict=False)
-
