@@ -200,9 +200,7 @@ class Prune:
                 scores,
                 {**limits, "flops": min(share * flops, limits.get("flops", flops))},
             ),
-            lambda config, passes: runtime.ratio(
-                config, structure.config, self.size, self.device, passes
-            ),
+            lambda config: runtime.ratio(config, structure.config, self.size, self.device),
         )
 
     def _best(self, structure: Structure, limits: Mapping[str, float]) -> str:

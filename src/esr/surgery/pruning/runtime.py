@@ -1,9 +1,11 @@
 """Prune to a measured time: "35 % faster on this machine".
 
-FLOPs say little about time, so candidates are timed in turns with the original, and the search
-runs over the share of FLOPs that gives the wanted share of time.
+FLOPs say little about time, so candidates are timed in turns with the original, and the share of
+FLOPs is corrected until the share of time is the wanted one. Other programs disturb every timing;
+the median over several rounds, each a ratio of its own, is what lasts.
 """
 
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -12,51 +14,63 @@ from esr.metrics.runtime import measure
 from esr.surgery.pruning import rebuild
 from esr.surgery.pruning.rebuild import Config
 
-SHORT, LONG = 9, 31
-"""Timed passes of a candidate, and of those that are close."""
+ROUNDS, PASSES = 11, 2
+CLOSE = 0.02
+"""Relative distance from the wanted time at which the search is content."""
 
 
 def ratio(
-    config: Config, original: Config, size: tuple[int, int], device: str, passes: int = LONG
+    config: Config,
+    original: Config,
+    size: tuple[int, int],
+    device: str = "cpu",
+    rounds: int = ROUNDS,
 ) -> float:
-    """Time of a network over that of another, measured in turns on one image (median of passes)."""
+    """Time of a network over that of another, in turns on one image: the median of the rounds."""
     nets = [rebuild.build(c).to(device) for c in (config, original)]
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
-    found = measure(nets[0], [image], device, reference=nets[1], passes=passes).ratio
-    assert found is not None
-    return found
+    found = [
+        measure(nets[0], [image], device, reference=nets[1], passes=PASSES).ratio
+        for _ in range(rounds)
+    ]
+    return statistics.median(value for value in found if value is not None)
 
 
 def search(
     wanted: float,
     candidate: Callable[[float], Config | None],
-    time: Callable[[Config, int], float],
+    time: Callable[[Config], float],
+    tries: int = 10,
 ) -> tuple[Config | None, float]:
-    """The configuration whose time is closest to the share `wanted`, and its ratio.
+    """The configuration whose time is closest to the share `wanted`, and its measured share.
 
     Args:
         wanted: share of the original's time.
         candidate: from a share of FLOPs to a configuration; None where there is none.
-        time: from a configuration and a number of passes to its share of the time.
+        time: from a configuration to its share of the time; measured again, it may differ.
+        tries: measurements at most.
 
     Returns:
-        None, with the best ratio that was reached, if none is fast enough.
+        None, with the best share that was reached, if none is fast enough.
     """
-    low, high = 0.02, 1.0
-    timed: dict[str, tuple[Config, float]] = {}
-    for _ in range(8):
-        share = (low + high) / 2
+    timed: dict[str, tuple[Config, list[float]]] = {}
+    share, reachable = wanted, 0.0
+    for _ in range(tries):
         config = candidate(share)
         if config is None:
-            low = share
+            reachable = share
+            share = min(1.0, 1.3 * share)
             continue
-        if str(config) not in timed:
-            timed[str(config)] = (config, time(config, SHORT))
-        if timed[str(config)][1] > wanted:
-            high = share
-        else:
-            low = share
-    close = sorted(timed.values(), key=lambda pair: abs(pair[1] - wanted))[:3]
-    again = [(config, time(config, LONG)) for config, _ in close]
-    config, reached = min(again, key=lambda pair: abs(pair[1] - wanted))
+        key = str(config)
+        _, times = timed.setdefault(key, (config, []))
+        times.append(time(config))
+        now = statistics.fmean(times)
+        if len(times) > 1 and abs(now / wanted - 1) <= CLOSE:
+            return config, now
+        if abs(now / wanted - 1) > CLOSE:  # else the same once more, to be sure
+            share = min(1.0, max(share * wanted / now, reachable * 1.01, 1e-3))
+    means = [(config, statistics.fmean(times)) for config, times in timed.values()]
+    if not means:
+        return None, 1.0
+    config, reached = min(means, key=lambda pair: abs(pair[1] - wanted))
     return (None if reached > 1.05 * wanted else config), reached
