@@ -8,9 +8,9 @@ and negative are the authors' (github.com/bytedance/RLFN, issue 9).
 Not settled by any source that could be read, hence arguments: the form (ratio as in CSD, bounded
 below, by default; difference as in secondary notes on the paper), widths, layer weights, padding,
 initialisation (Kaiming here) and the term's weight. A weight of 255 is told of images in 0..255,
-which beside L1 on [0, 1] is a weight of 1. The default is far smaller: at 1 the ratio's slope is some
-sixty times that of L1, and a network that is hardly better than bicubic finds it easier to run away
-from the negative than to approach the target (benchmarks/contrastive.py).
+which beside L1 on [0, 1] is a weight of 1. The default is far smaller: at 1 the ratio's slope is
+some sixty times that of L1, and a network that is hardly better than bicubic finds it easier to
+run away from the negative than to approach the target (benchmarks/contrastive.py).
 """
 
 from collections.abc import Sequence
