@@ -330,9 +330,10 @@ def test_absolute_milestones_are_scaled():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_runs_from_any_directory(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ESR_WEIGHTS", str(shared / "ntire2022" / "weights"))
     words = [
         name,
         "trainer.max_steps=2",

@@ -172,10 +172,11 @@ def start(hr: Path, target: Path) -> subprocess.Popen[str]:
 
 def lines(target: Path) -> int:
     """Images that the journal notes as complete."""
-    return sum(
-        len([line for line in journal.read_text().splitlines() if line.endswith("]")])
-        for journal in target.glob("*.jsonl")
-    )
+    try:
+        texts = [journal.read_text() for journal in target.glob("*.jsonl")]
+    except FileNotFoundError:  # finished between the two calls
+        return 0
+    return sum(line.endswith("]") for text in texts for line in text.splitlines())
 
 
 def shorten(path: Path) -> None:

@@ -220,7 +220,11 @@ def _try(structure: Structure, width: Width) -> tuple[list[int], str] | str | No
     random = torch.Generator().manual_seed(0)
     scores = [torch.rand(segment.size, generator=random) for segment in structure.segments]
     kept = rebuild.strongest(scores, counts)
-    return changed, "" if agrees(structure, config, kept) else (
+    try:
+        same = agrees(structure, config, kept)
+    except RuntimeError:  # built, but shapes do not fit: channels divided among heads or groups
+        return None
+    return changed, "" if same else (
         "its channels depend on each other (normalised, or compared by attention), so none can go "
         "without changing the others"
     )
