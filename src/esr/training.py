@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import nn
 
 Batch = dict[str, torch.Tensor]
@@ -42,15 +43,20 @@ class SuperResolution(pl.LightningModule):
         return self.net(lr)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """The loss of one batch; its terms are logged by name when there are several."""
+        """The loss of this process's share of a batch.
+
+        It is logged as the mean over all processes, with its terms by name when there are several.
+        """
         sr = self.net(batch["lr"])
         loss = self.loss(sr, batch["hr"], batch["lr"])
-        size = len(sr)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        values = {"train/loss": loss}
         terms = getattr(self.loss, "last", {})
         if len(terms) > 1:
-            named = {f"train/{name}": value for name, value in terms.items()}
-            self.log_dict(named, batch_size=size)
+            values |= {f"train/{name}": value for name, value in terms.items()}
+        values = self._over_processes(values)
+        size = len(sr)
+        self.log("train/loss", values.pop("train/loss"), prog_bar=True, batch_size=size)
+        self.log_dict(values, batch_size=size)
         return loss
 
     def validation_step(
@@ -62,6 +68,19 @@ class SuperResolution(pl.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
         """The super-resolved image."""
         return self.net(batch["lr"])
+
+    def _over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Means over all processes, but only in steps that are logged: it makes them wait."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return values
+        step, every = self.global_step + 1, self.trainer.log_every_n_steps
+        last = self.trainer.is_last_batch or step == self.trainer.max_steps
+        if not last and (not every or step % every):
+            return values
+        own = torch.stack([value.detach().float() for value in values.values()])
+        means = self.trainer.strategy.reduce(own, reduce_op="mean")
+        assert isinstance(means, torch.Tensor)
+        return dict(zip(values, means, strict=True))
 
     def configure_optimizers(self):  # pyright: ignore[reportIncompatibleMethodOverride]
         """The optimiser over everything trainable (a loss may have adapters), and its schedule."""
