@@ -1,19 +1,22 @@
-"""Checkpoints of a run: the best, the last, and one when the user presses Ctrl-C.
+"""Checkpoints of a run: the best, the last, and one when a signal asks the run to stop.
 
-An interrupt waits for the end of the running step, so that the saved state is never half updated.
+A signal waits for the end of the running step, so that the saved state is never half updated. The
+processes of a distributed run stop after the same step, whichever of them was told.
 """
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from esr.preemption import Signals
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+TOGETHER = 10
+"""Optimiser steps after which the processes of a distributed run ask each other for signals."""
 
 
 class Checkpoint(ModelCheckpoint):
@@ -35,20 +38,23 @@ class Checkpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
-        self._interrupted = False
-        self._saved = False
-        self._previous: Any = None
+        self._signals: Signals | None = None
+        self._stop = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over Ctrl-C while training."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        """See who handles signals, before Lightning does.
 
-    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self._interrupted:  # the second time: at once
-            raise KeyboardInterrupt
-        self._interrupted = True
-        print("\nstopping after this step (Ctrl-C again: at once, without saving)", flush=True)
+        Lightning would save a SLURM job in the middle of a step, and prefer that file ever after.
+        """
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False
+        self._signals, self._stop = Signals(trainer.is_global_zero), 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals over: Lightning's handlers end a run without a checkpoint."""
+        if self._signals is not None:
+            self._signals.take()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the loggers count optimiser steps.
@@ -61,8 +67,13 @@ class Checkpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int
     ) -> None:
         """Stop here if asked to: the step before has been logged and saved as a whole."""
-        if self._saved:
-            raise KeyboardInterrupt
+        if not self._stop or self._signals is None:
+            return
+        noted, self._stop = self._stop, 0
+        for logger in trainer.loggers:
+            logger.save()  # whoever gets the signal may end the program at once
+        ends = trainer.strategy.broadcast(not self._signals.passes(noted))
+        self._signals.hand_over(noted, ends)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
@@ -72,22 +83,34 @@ class Checkpoint(ModelCheckpoint):
         if trainer.global_step >= trainer.max_steps > 0:
             trainer.should_stop = True  # so that Lightning validates the last step, too
         # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
-        if self._interrupted and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
-            self._saved = True
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            noted = self._noted(trainer)
+            if noted:
+                trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
+                self._stop = noted
+
+    def _noted(self, trainer: pl.Trainer) -> int:
+        """What any process has noted; seldom asked, because asking makes all of them wait."""
+        noted = self._signals.noted if self._signals is not None else 0
+        if trainer.world_size == 1:
+            return noted
+        if trainer.global_step % TOGETHER:
+            return 0
+        own = torch.tensor(noted, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Give Ctrl-C back to whoever had it."""
+        """Give the signals back to whoever had them."""
         self._release()
         super().on_exception(trainer, pl_module, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back to whoever had it."""
+        """Give the signals back to whoever had them."""
         self._release()
 
     def _release(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        if self._signals is not None:
+            self._signals.give_back()
+            self._signals = None
