@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors import safe_open
 
-from esr import checkpoints, stages
+from esr import checkpoints, objective, stages
 from esr.config import compose
 from esr.errors import UserError
 
@@ -144,4 +144,4 @@ def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
 
 def test_an_unknown_objective_lists_what_was_measured() -> None:
     with pytest.raises(UserError, match="val/psnr_rgb"):
-        stages.objective({"val/psnr_rgb": 30.0}, "val/psnr")
+        objective.values({"val/psnr_rgb": 30.0}, "val/psnr")

@@ -16,6 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from esr.config import conf_dir, options
 from esr.errors import UserError
 
+EXTRAS = {"optuna": "sweep", "submitit": "cluster", "joblib": "cluster"}
+"""Which extra brings a package that only the configuration names."""
+
 
 def train() -> None:
     """`python train.py ...`: train a network, or run a recipe stage by stage."""
@@ -65,6 +68,9 @@ def _command(task: Callable[[DictConfig], Any], name: str) -> None:
 
 def explain(error: BaseException) -> str:
     """What was found, what exists, and what to type instead."""
+    absent = re.search(r"No module named '(\w+)", str(error))
+    if absent and absent[1] in EXTRAS:
+        return f"{absent[1]} is not installed: pip install 'esr[{EXTRAS[absent[1]]}]'"
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     cause = error.__cause__ if isinstance(error, CompactHydraException) else error

@@ -156,6 +156,14 @@ def exact_arithmetic() -> Iterator[None]:
         convolution.allow_tf32, matmul.allow_tf32 = flags
 
 
+def keys(names: Sequence[str]) -> list[str]:
+    """The keys of everything that is measured of a deployed network; `names` of the sets."""
+    sets = ["", *(f"{name}/" for name in names if len(names) > 1)]
+    fidelities = [f"val/{prefix}{key}" for prefix in sets for key in SCORES]
+    costs = ("params_m", "flops_g", "acts_m", "convs", "runtime_ms", "runtime_ratio", "memory_mib")
+    return [*fidelities, *(f"eff/{cost}" for cost in costs)]
+
+
 @dataclass(frozen=True)
 class Efficiency:
     """What a network costs, each figure with its protocol; what was not measured is None."""

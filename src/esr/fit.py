@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 from torch import nn
 
-from esr import checkpoints, evaluation, provenance, runs, zoo
+from esr import checkpoints, evaluation, objective, provenance, runs, zoo
 from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.csvlog import forget_after
@@ -31,13 +31,19 @@ from esr.weights import transfer
 console = Console()
 
 
-def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]:
+def fit(
+    cfg: DictConfig,
+    folder: Path,
+    resume: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
+) -> dict[str, float]:
     """Train what `cfg` describes and leave everything about it in `folder`.
 
     Args:
         cfg: a composed `train` configuration whose `run` is `folder`.
         folder: an existing run folder.
         resume: go on from its last checkpoint.
+        callbacks: added to those of `cfg`.
 
     Returns:
         The metrics of the deployed network, by the keys of the log (`val/psnr_rgb`, ...).
@@ -50,6 +56,7 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
     data: SRData = build(cfg.data)
     data.prepare_data()
     data.setup("fit")
+    objective.check(cfg.objective, data.val_names)
     net = build(cfg.model)
     if cfg.init:
         initialise(net, cfg.init)
@@ -57,7 +64,7 @@ def fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]
     if checkpoint is not None:
         forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     module = _module(cfg, net)
-    trainer = _trainer(cfg)
+    trainer = _trainer(cfg, callbacks)
     if trainer.is_global_zero:
         _record(cfg, folder, data, trainer)
         _announce(cfg, folder, data, net, trainer)
@@ -114,8 +121,9 @@ def _module(cfg: DictConfig, net: nn.Module) -> SuperResolution:
     return SuperResolution(net, loss, build(cfg.optim), scheduler)
 
 
-def _trainer(cfg: DictConfig) -> pl.Trainer:
+def _trainer(cfg: DictConfig, more: Sequence[pl.Callback]) -> pl.Trainer:
     callbacks = [build(callback) for callback in cfg.callbacks.values() if callback is not None]
+    callbacks += more
     loggers = [build(logger) for logger in (cfg.logger or {}).values() if logger is not None]
     return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers or False})
 

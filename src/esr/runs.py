@@ -36,12 +36,13 @@ _DEFAULTS = [
 ]
 
 
-def claim(cfg: DictConfig, folder: Path | None = None) -> Path:
+def claim(cfg: DictConfig, folder: Path | None = None, again: bool = False) -> Path:
     """Make this run's folder and note it in `cfg.run`.
 
     Args:
         cfg: the composed configuration; `cfg.run` or else `cfg.output` and `cfg.name` decide.
         folder: overrides both (a sweep's job has its own).
+        again: the folder may hold a run that never came to a checkpoint.
 
     Raises:
         UserError: the folder already holds a run.
@@ -49,12 +50,18 @@ def claim(cfg: DictConfig, folder: Path | None = None) -> Path:
     if follows():
         cfg.run = os.environ.get(_RUN_VARIABLE) or cfg.run
     wanted = folder or (Path(cfg.run) if cfg.run else None)
-    if wanted is None and "TORCHELASTIC_RUN_ID" in os.environ:
-        raise UserError("torchrun starts all processes at once: name their folder, run=FOLDER")
+    if wanted is None:
+        starter, processes = started_together()
+        nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
+        if processes > 1 or nodes > 1:
+            raise UserError(
+                f"{starter or f'trainer.num_nodes={nodes}'}: all processes start at once and must "
+                "agree on the folder, type run=FOLDER"
+            )
     if follows():
         assert wanted is not None
         return wanted
-    path = _exactly(wanted) if wanted else fresh(Path(cfg.output), cfg.name)
+    path = _exactly(wanted, again) if wanted else fresh(Path(cfg.output), cfg.name)
     cfg.run = str(path)
     os.environ[_RUN_VARIABLE] = str(path)
     return path
@@ -62,11 +69,27 @@ def claim(cfg: DictConfig, folder: Path | None = None) -> Path:
 
 def follows() -> bool:
     """Whether this is one of the further processes of a distributed run: the first one decides."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0
+    if started_together()[0] == "srun":
+        return int(os.environ["SLURM_PROCID"]) > 0
+    local = os.environ.get("LOCAL_RANK", 0)
+    return int(os.environ.get("RANK", local)) > 0 or int(os.environ.get("NODE_RANK", 0)) > 0
 
 
-def _exactly(path: Path) -> Path:
-    if (path / CONFIG).exists():
+def started_together() -> tuple[str, int]:
+    """Who started this process with its like, and how many they are; ("", 1) if nobody did.
+
+    An interactive SLURM allocation counts as nobody, as it does for Lightning.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun", int(os.environ.get("WORLD_SIZE", 1))
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if {"SLURM_NTASKS", "SLURM_PROCID"} <= os.environ.keys() and not interactive:
+        return "srun", int(os.environ["SLURM_NTASKS"])
+    return "", 1
+
+
+def _exactly(path: Path, again: bool) -> Path:
+    if (path / CONFIG).exists() and not again:
         raise UserError(
             f"{path} already holds a run, which is never overwritten. "
             f"Go on with it: resume={path}; or choose another run=FOLDER"

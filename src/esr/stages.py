@@ -1,15 +1,21 @@
 """What `python train.py` does: one run, a run that goes on, or a recipe stage by stage."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-from esr import recipes, runs
+from esr import objective, recipes, runs
+from esr.callbacks.checkpoint import LAST
+from esr.csvlog import forget_after
 from esr.errors import UserError
 from esr.fit import fit
+from esr.sweeps import trial
+
+AUTO = "auto"
+"""`resume=auto`: begin or go on, whatever is due."""
 
 COLLECTIONS = ("ntire2022", "papers", "pruning")
 """Groups of recipes, which name the run."""
@@ -23,48 +29,67 @@ def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[fl
         typed: the overrides that made it; by default those of the command line.
     """
     typed = _typed() if typed is None else list(typed)
-    if cfg.resume and recipes.is_recipe(Path(cfg.resume)):
+    with open_dict(cfg):
+        cfg.pop("sweep", None)  # how the trials are chosen is no matter of any of them
+    folder = trial.folder()
+    if folder is None:
+        metrics = _train(cfg, typed)
+    else:
+        metrics = trial.run(folder, typed, cfg.objective, lambda: _train(cfg, typed, folder))
+    return objective.values(metrics, cfg.objective)
+
+
+def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dict[str, float]:
+    """A recipe, a run that goes on, or a new run; `folder` is that of a sweep's job."""
+    auto = folder is not None or cfg.resume == AUTO
+    if cfg.resume and cfg.resume != AUTO and recipes.is_recipe(Path(cfg.resume)):
         cfg, typed = recipes.reopen(Path(cfg.resume), typed)
     if cfg.stages:
         cfg.name = cfg.name or _name(cfg)
-        metrics = recipes.run(cfg, typed, _job_folder())
-    elif cfg.stage or cfg.budget.steps:
+        return recipes.run(cfg, typed, folder)
+    if cfg.stage or cfg.budget.steps:
         given = f"stage={cfg.stage}" if cfg.stage else "budget"
         raise UserError(
             f"{given} is for recipes, and this run has no stages. Choose one with ntire2022=NAME "
             "or papers=NAME; a single run is shortened by trainer.max_steps=N"
         )
-    elif cfg.resume:
-        folder = Path(cfg.resume)
-        cfg = runs.read_config(folder, [o for o in typed if not o.startswith("resume=")])
-        cfg.run = str(folder)
-        metrics = fit(cfg, folder, resume=True)
-    else:
-        cfg.name = cfg.name or _name(cfg)
-        folder = runs.claim(cfg, _job_folder())
-        if not runs.follows():
-            runs.write_config(cfg, folder, typed)
-        metrics = fit(cfg, folder)
-    return objective(metrics, cfg.objective)
+    cfg.name = cfg.name or _name(cfg)
+    if auto:
+        return _go_on(cfg, typed, folder)
+    if cfg.resume:
+        return _resume(Path(cfg.resume), typed)
+    folder = runs.claim(cfg)
+    if not runs.follows():
+        runs.write_config(cfg, folder, typed)
+    return fit(cfg, folder)
 
 
-def objective(metrics: dict[str, float], keys: str | list[str]) -> float | tuple[float, ...]:
-    """The value of one key, or the values of several.
+def _resume(folder: Path, typed: Sequence[str]) -> dict[str, float]:
+    cfg = runs.read_config(folder, [o for o in typed if not o.startswith("resume=")])
+    cfg.run = str(folder)
+    return fit(cfg, folder, resume=True, callbacks=trial.callbacks(cfg.objective))
 
-    Raises:
-        UserError: a key was not measured.
-    """
-    names = [keys] if isinstance(keys, str) else list(keys)
-    missing = [name for name in names if name not in metrics]
-    if missing:
-        raise UserError(f"objective={missing[0]} was not measured. Measured: {', '.join(metrics)}")
-    values = tuple(metrics[name] for name in names)
-    return values[0] if isinstance(keys, str) else values
+
+def _go_on(cfg: DictConfig, typed: Sequence[str], folder: Path | None) -> dict[str, float]:
+    """Begin a run in its folder, go on with it, or find that it is finished: whatever is due."""
+    if folder is None and not cfg.run:
+        raise UserError("resume=auto goes on with a folder that is named: type run=FOLDER, too")
+    folder = folder or Path(cfg.run)
+    if (folder / runs.RESULT).is_file():
+        return json.loads((folder / runs.RESULT).read_text())["metrics"]
+    if (folder / "checkpoints" / LAST).is_file():
+        return _resume(folder, [])
+    folder = runs.claim(cfg, folder, again=True)
+    if not runs.follows():
+        forget_after(folder, 0)  # what was logged before its first checkpoint
+        runs.write_config(cfg, folder, typed)
+    return fit(cfg, folder, callbacks=trial.callbacks(cfg.objective))
 
 
 def _typed() -> list[str]:
-    """The overrides on the command line."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """The overrides on the command line, without a storage's URL, which may hold a password."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override for override in typed if "sweep.storage" not in override]
 
 
 def _name(cfg: DictConfig) -> str:
@@ -73,10 +98,3 @@ def _name(cfg: DictConfig) -> str:
         choices = HydraConfig.get().runtime.choices
         return next(filter(None, map(choices.get, COLLECTIONS)), choices["model"])
     return str(cfg.model["_target_"]).rpartition(".")[2].lower()
-
-
-def _job_folder() -> Path | None:
-    """The folder that a sweep made for this job."""
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return Path(HydraConfig.get().runtime.output_dir)
-    return None

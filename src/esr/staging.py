@@ -78,6 +78,7 @@ def prepare(stages: Sequence[Stage], configs: Sequence[DictConfig], folder: Path
         job.model = plain(cfg.model)
         job.transforms = list(plain(cfg.stages[stage.key]).get("transform") or [])
         with open_dict(cfg):
+            cfg.pop("sweep", None)  # how trials are chosen is no matter of a stage
             cfg.run = str(job.folder)
             cfg.name = f"{cfg.name or folder.name}_{stage.name}"
             cfg.stages, cfg.stage, cfg.resume = {}, None, None

@@ -1,0 +1,149 @@
+"""What a sweep gave: SWEEP/sweep.csv, the best on the screen, and a picture of a Pareto front."""
+
+import csv
+import importlib
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from esr import objective
+from esr.report import print_table
+from esr.sweeps import trial
+
+TABLE = "sweep.csv"
+PICTURE = "pareto.png"
+
+Record = dict[str, Any]
+
+console = Console()
+
+
+def read(folder: Path) -> dict[int, Record]:
+    """The records of all trials that ended, by number."""
+    found = sorted(int(path.parent.name) for path in folder.glob(f"[0-9]*/{trial.RECORD}"))
+    return {n: json.loads((folder / str(n) / trial.RECORD).read_text()) for n in found}
+
+
+def write(folder: Path) -> list[dict[str, Any]]:
+    """Write the table: a row a trial, a column for each override that differs and each metric.
+
+    Returns:
+        Its rows.
+    """
+    records = read(folder)
+    typed = {n: dict(map(_pair, record["overrides"])) for n, record in records.items()}
+    keys = list(dict.fromkeys(key for values in typed.values() for key in values))
+    metrics = list(dict.fromkeys(k for r in records.values() for k in r.get("metrics", {})))
+    rows = [
+        {"trial": n, "status": record["status"]}
+        | {key: typed[n].get(key, "") for key in keys}
+        | {key: record.get("metrics", {}).get(key, "") for key in metrics}
+        | {"seconds": record.get("seconds", ""), "error": record.get("error", "")}
+        | {"folder": str(folder / str(n))}
+        for n, record in records.items()
+    ]
+    if rows:
+        temporary = folder / f"{TABLE}.part"
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(folder / TABLE)
+    return rows
+
+
+def front(records: dict[int, Record], directions: Sequence[str]) -> list[int]:
+    """The trials that no other one beats in every objective, best first by the first objective."""
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
+    points = {
+        n: tuple(sign * value for sign, value in zip(signs, record["values"], strict=True))
+        for n, record in records.items()
+        if record["status"] == "done" and len(record["values"]) == len(signs)
+    }
+    optimal = [
+        n
+        for n, point in points.items()
+        if not any(
+            other != point and all(a >= b for a, b in zip(other, point, strict=True))
+            for other in points.values()
+        )
+    ]
+    return sorted(optimal, key=lambda n: points[n], reverse=True)
+
+
+def report(folder: Path, directions: Sequence[str] | None = None) -> list[str]:
+    """Write the table, draw the front if there are several objectives, and tell the best.
+
+    Args:
+        folder: of the sweep.
+        directions: `maximize` or `minimize` for each objective; None: by its key.
+
+    Returns:
+        What the trials that failed said.
+    """
+    write(folder)
+    records = read(folder)
+    failures = [record["error"] for record in records.values() if record["status"] == "failed"]
+    keys = next((record["objective"] for record in records.values() if "values" in record), None)
+    if keys is None:
+        return failures
+    directions = directions or objective.directions(keys)
+    best = front(records, directions)
+    shown = {f"trial {n}": _row(records[n], records, keys) for n in best[:20]}
+    print_table("best" if len(keys) == 1 else "Pareto front", shown)
+    lines = [f"trials             {len(records)}, {len(failures)} failed" if failures else ""]
+    lines += [f"table              {folder / TABLE}"]
+    if len(keys) > 1 and (path := _draw(folder, records, best, keys)):
+        lines += [f"picture            {path}"]
+    lines += [f"repeat trial {best[0]:<5} {_command(folder / str(best[0]), records[best[0]])}"]
+    for line in filter(None, lines):
+        console.print(line, highlight=False, soft_wrap=True)
+    return failures
+
+
+def _row(record: Record, records: dict[int, Record], keys: Sequence[str]) -> dict[str, Any]:
+    """The overrides that not all trials share, and the objectives."""
+    shared = set.intersection(*(set(other["overrides"]) for other in records.values()))
+    typed = dict(_pair(o) for o in record["overrides"] if o not in shared)
+    return typed | dict(zip(keys, record["values"], strict=True))
+
+
+def _pair(override: str) -> tuple[str, str]:
+    key, _, value = override.partition("=")
+    return key, value
+
+
+def _command(folder: Path, record: Record) -> str:
+    if (folder / "config.yaml").is_file():
+        return f"python train.py --config-dir {folder} --config-name config"
+    return f"python train.py {shlex.join(record['overrides'])}"
+
+
+def _draw(
+    folder: Path, records: dict[int, Record], best: Sequence[int], keys: Sequence[str]
+) -> Path | None:
+    """The first objective over the second, the front joined; None without matplotlib."""
+    try:
+        matplotlib = importlib.import_module("matplotlib")
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    plt = importlib.import_module("matplotlib.pyplot")
+    figure, axes = plt.subplots(figsize=(6, 4))
+    done = {n: r["values"] for n, r in records.items() if r["status"] == "done"}
+    axes.scatter([v[1] for v in done.values()], [v[0] for v in done.values()], color="0.6", s=18)
+    line = sorted((done[n][1], done[n][0], n) for n in best)
+    axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color="C0", markersize=5)
+    for x, y, number in line:
+        axes.annotate(str(number), (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
+    axes.set_xlabel(keys[1])
+    axes.set_ylabel(keys[0])
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(folder / PICTURE, dpi=130, metadata={"Software": None})
+    plt.close(figure)
+    return folder / PICTURE

@@ -1,0 +1,227 @@
+"""A search's memory: an Optuna study on disk or in a database, used through ask and tell.
+
+Hydra's own Optuna plugin is not used: it pins Optuna 2, whose storage fails with a current
+SQLAlchemy, and without a storage a search neither survives a crash nor is shared by workers.
+
+A worker holds a file lock for each trial it runs. The system frees it when the worker dies, however
+it dies; whoever asks next takes up a trial that is running in the study and that nobody holds.
+"""
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import distribution_to_json
+from optuna.trial import FrozenTrial, TrialState
+
+from esr.errors import UserError
+from esr.sweeps import space
+from esr.sweeps.space import Space
+from esr.sweeps.storage import open_storage
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_DRAWS = 1000  # of points that were tried before, until the space counts as exhausted
+
+logging.getLogger("optuna").setLevel(logging.WARNING)
+
+
+@dataclass
+class Asked:
+    """A trial to be run, held by this process until it is told."""
+
+    number: int
+    overrides: list[str]
+    lock: FileLock
+
+
+class Study:
+    """Trials over a space: which one is next, and how each ended.
+
+    Args:
+        name: of the study in its storage.
+        storage: see `open_storage`.
+        folder: of the sweep.
+        searched: the space.
+        fixed: the overrides which all trials share.
+        keys: of the objectives.
+        directions: `maximize` or `minimize` for each of them.
+        sampler: makes a sampler from `seed`.
+        seed: trial n is drawn with seed + n: workers that share a study do not draw alike.
+
+    Raises:
+        UserError: the storage cannot be opened, or its study is about something else.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: str | None,
+        folder: Path,
+        searched: Space,
+        fixed: Sequence[str],
+        keys: Sequence[str],
+        directions: Sequence[str],
+        sampler: Callable[..., optuna.samplers.BaseSampler],
+        seed: int,
+    ):
+        self.space, self.sampler, self.seed = searched, sampler, seed
+        self._locks = folder / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
+        about = {
+            "space": {key: distribution_to_json(d) for key, d in searched.items()},
+            "fixed": sorted(fixed),
+            "objectives": list(keys),
+        }
+        with self._alone():
+            self._study = optuna.create_study(
+                storage=open_storage(storage, folder),
+                study_name=name,
+                directions=list(directions),  # pyright: ignore[reportArgumentType]
+                load_if_exists=True,
+            )
+            known = self._study.user_attrs.get("about")
+            if known is None:
+                self._study.set_user_attr("about", about)
+        if known is not None and known != about:
+            raise UserError(_difference(name, known, about))
+
+    def ask(self, trials: int) -> Asked | None:
+        """The next trial: one that a dead worker left, else a new one while there are too few.
+
+        None: there are enough, or every point of the space has been tried.
+        """
+        with self._alone():
+            found = self._study.get_trials(deepcopy=False)
+            for trial in found:
+                if trial.state == TrialState.RUNNING and self._is_mine(trial):
+                    lock = self._hold(trial.number)
+                    if lock is not None:
+                        return self._asked(trial.number, trial.params, lock)
+            return None if len(_tried(found)) >= trials else self._new()
+
+    def tell(self, asked: Asked, values: Sequence[float] | None, stopped: bool = False) -> None:
+        """How a trial ended: with values, stopped early, or (neither) failed."""
+        state = TrialState.PRUNED if stopped else TrialState.FAIL
+        state = state if values is None else TrialState.COMPLETE
+        self._study.tell(asked.number, values, state, skip_if_finished=True)
+        asked.lock.release()
+
+    def counts(self) -> dict[str, int]:
+        """Trials by how they ended."""
+        states = [trial.state for trial in _tried(self._study.get_trials(deepcopy=False))]
+        names = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+        names |= {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
+        return {name: states.count(state) for name, state in names.items()}
+
+    def _new(self) -> Asked | None:
+        before = _tried(self._study.get_trials(deepcopy=False))
+        points = [trial.params for trial in before]
+        draw = self.seed + len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self.sampler(seed=draw)
+        trial = self._study.ask(self.space)
+        if trial.params in points:  # a small space, or a sure sampler: nothing would be learnt
+            trial.set_user_attr("repeats", True)
+            self._study.tell(trial, state=TrialState.FAIL)
+            point = self._untried(points, draw)
+            if point is None:
+                return None
+            self._study.enqueue_trial(point)
+            trial = self._study.ask(self.space)
+        trial.set_user_attr("host", socket.gethostname())
+        lock = self._hold(trial.number)
+        assert lock is not None, "a new trial is nobody's"
+        return self._asked(trial.number, trial.params, lock)
+
+    def _untried(self, points: Sequence[dict[str, Any]], seed: int) -> dict[str, Any] | None:
+        """A random point that is not among `points`; None: there seems to be none left."""
+        sampler = optuna.samplers.RandomSampler(seed)
+        for _ in range(_DRAWS):
+            point = {
+                key: sampler.sample_independent(self._study, None, key, distribution)  # pyright: ignore[reportArgumentType]
+                for key, distribution in self.space.items()
+            }
+            if point not in points:
+                return point
+        return None
+
+    def _asked(self, number: int, params: Mapping[str, Any], lock: FileLock) -> Asked:
+        return Asked(number, space.overrides(self.space, params), lock)
+
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether its worker ran on this machine, whose locks can be seen."""
+        return trial.user_attrs.get("host", socket.gethostname()) == socket.gethostname()
+
+    def _hold(self, number: int) -> FileLock | None:
+        lock = FileLock(self._locks / f"{number}.lock")
+        with suppress(Timeout):
+            return lock.acquire(timeout=0) and lock
+        return None
+
+    def _alone(self) -> FileLock:
+        return FileLock(self._locks / "study.lock")
+
+
+class Reporter:
+    """Tells the study how a running trial does, and asks whether to stop it.
+
+    Args:
+        sweeper: the configuration of `hydra_plugins.esr_sweepers.Search`.
+        folder: of the trial; its name is the number.
+    """
+
+    def __init__(self, sweeper: Mapping[str, Any], folder: Path):
+        from esr.config import build
+
+        storage = open_storage(sweeper["storage"], folder.parent)
+        self._study = optuna.load_study(
+            study_name=sweeper["name"],
+            storage=storage,
+            sampler=optuna.samplers.RandomSampler(),  # nothing is drawn here
+            pruner=build(sweeper["pruner"]),
+        )
+        study_id = storage.get_study_id_from_name(sweeper["name"])
+        number = int(folder.name)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        self._trial = optuna.trial.Trial(self._study, trial_id)
+
+    def __call__(self, value: float, step: int) -> bool:
+        """Report a value at a step; True: the trial is hopeless."""
+        self._trial.report(value, step)
+        return self._trial.should_prune()
+
+
+def _tried(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """All but the draws that repeated an earlier one and were dropped."""
+    return [trial for trial in trials if "repeats" not in trial.user_attrs]
+
+
+def _difference(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """One line: what the study is about and what was typed now."""
+    for part in ("objectives", "space", "fixed"):
+        if known[part] != asked[part]:
+            break
+    old, new = known[part], asked[part]
+    if part == "space":
+        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        old, new = ({k: _short(space_.get(k)) for k in keys} for space_ in (old, new))
+    elif part == "fixed":
+        old, new = sorted(set(old) - set(new)), sorted(set(new) - set(old))
+    return (
+        f"the study {name} was started with other {'overrides' if part == 'fixed' else part}: "
+        f"{json.dumps(old)}, now {json.dumps(new)}. Go on with what it was started with, or "
+        "choose sweep.name=OTHER"
+    )
+
+
+def _short(distribution: str | None) -> str:
+    if distribution is None:
+        return "absent"
+    values = json.loads(distribution)["attributes"]
+    return str(values.get("choices") or f"{values['low']}..{values['high']}")

@@ -1,0 +1,88 @@
+"""What `-m` and `sweep=` run. Hydra imports every plugin at start: all real imports wait."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class _Trials(Sweeper):
+    """A sweeper whose trials are composed and launched as Hydra's own are."""
+
+    config: DictConfig
+    context: HydraContext
+    _launcher: Launcher
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra before `sweep`."""
+        self.config, self.context = config, hydra_context
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        for name in ("hydra", "hydra_plugins"):  # launchers print whole command lines
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """A trial's configuration, as its launcher will make it."""
+        return self.context.config_loader.load_sweep_config(self.config, list(overrides))
+
+    def launch(self, trials: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+        """Run trials, numbered from `first` on, and wait for them."""
+        return self._launcher.launch(trials, initial_job_idx=first)
+
+
+class Grid(_Trials):
+    """Every combination of what was typed."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run all of them; one that fails does not keep the others from running."""
+        from esr.sweeps import grid
+
+        grid.run(self, arguments)
+
+
+class Search(_Trials):
+    """Trials that a sampler proposes one after the other, remembered in a study on disk.
+
+    Args:
+        name: of the study.
+        trials: how many the study shall have in the end.
+        parallel: how many are launched at a time; None: as many as the launcher runs.
+        space: what is searched, key -> a range in Hydra's grammar; more can be typed.
+        directions: `maximize` or `minimize` for each objective; None: by its key.
+        sampler: makes an Optuna sampler from `seed`.
+        pruner: an Optuna pruner, which ends hopeless trials; None: all train to the end.
+        storage: a database's URL or a journal file; None: SQLite in the sweep's folder.
+        seed: of the sampler.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trials: int,
+        parallel: int | None,
+        space: dict[str, str],
+        directions: list[str] | None,
+        sampler: Any,
+        pruner: Any,
+        storage: str | None,
+        seed: int,
+    ):
+        self.name, self.trials, self.parallel = name, trials, parallel
+        self.space, self.directions = space, directions
+        self.sampler, self.pruner = sampler, pruner
+        self.storage, self.seed = storage, seed
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Ask, launch and tell until the study has its trials."""
+        from esr.sweeps import search
+
+        search.run(self, arguments)
