@@ -60,6 +60,7 @@ def claim(cfg: DictConfig, folder: Path | None = None, again: bool = False) -> P
             )
     if follows():
         assert wanted is not None
+        cfg.run = str(wanted)
         return wanted
     path = _exactly(wanted, again) if wanted else fresh(Path(cfg.output), cfg.name)
     cfg.run = str(path)
