@@ -154,6 +154,40 @@ def arfdb():
     return Form(run, **layers)
 
 
+def alpan_block():
+    def run(m: Any, x: Tensor) -> Tensor:
+        kept = [x]
+        for conv, gate in zip(m.convs, m.esa, strict=True):
+            x = gate(m.act(conv(x) + x))
+            kept.append(x)
+        return m.esa_last(m.conv_last(cat(*kept)))
+
+    convs = nn.ModuleList(c3(32, 32) for _ in range(3))
+    gates = nn.ModuleList(esa(32, 16) for _ in range(3))
+    last = {"conv_last": c1(128, 32), "esa_last": esa(32, 16)}
+    return Form(run, convs=convs, esa=gates, **last, act=lrelu())
+
+
+def msdb(n: int, f: int, stride: int):
+    def gate(m: Any, x: Tensor) -> Tensor:
+        s = m.conv1(x)
+        return masked(m, x, m.LKA(m.gelu(m.pool(s))), s)
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        d1, r = m.act(m.c1_d(x)), m.act(m.c1_r(m.act(m.c1_e(x))))
+        d2, r = m.act(m.c2_d(r)), m.act(m.c2_r(r))
+        return m.esa(m.c4(cat(d1, d2, m.act(m.c3(r)))))
+
+    wide = nn.Conv2d(f, f, 7, padding=9, dilation=3, groups=f)
+    lka = nn.Sequential(wide, nn.Conv2d(f, f, 5, padding=2, groups=f), c1(f, f))
+    pool = nn.MaxPool2d(2 * stride + 1, stride)
+    attention = Form(gate, conv1=c1(n, f), conv4=c1(f, n), LKA=lka, pool=pool, gelu=nn.GELU())
+    layers = {"c1_d": c1(n, n // 2), "c1_e": c1(n, 2 * n), "c1_r": c3(2 * n, n, groups=2)}
+    layers |= {"c2_d": c1(n, n // 2), "c2_r": c3(n, n), "c4": c1(3 * n // 2, n)}
+    layers |= {"c3": c3(n, n // 2, padding=2, dilation=2)}
+    return Form(run, **layers, esa=attention, act=silu())
+
+
 def tail(n: int, **options):
     return nn.Sequential(c3(n, 48, **options), nn.PixelShuffle(4))
 
@@ -232,6 +266,8 @@ ORIGINALS: dict[str, Callable[[], nn.Module]] = {
     "clrfdn": clrfdn,
     "bsrn": bsrn,
     "esan": esan,
+    "alpan": lambda: fused(32, *(alpan_block() for _ in range(4))),
+    "msdn": lambda: fused(56, *(msdb(56, 7, stride) for stride in (4, 3, 2)), act=silu),
     "arfdn": lambda: fused(
         50, *(arfdb() for _ in range(4)), act=partial(nn.LeakyReLU, 0.1, inplace=True)
     ),
@@ -254,6 +290,17 @@ NAMES = {
         (r"conv3_3", "conv3_"),
         (r"^upconv0", "upconv0.0"),
         (r"(conv_first|recon_trunk)\.0", r"\1"),
+    ],
+    "alpan": [(r"\.conv(\.\w+)$", r"\1"), ("^mods", "B")],
+    "msdn": [
+        (r"^C\.0\.0", "c"),
+        (r"^C\.1", "LR_conv"),
+        (r"c1_r\.0\.0", "c1_e"),
+        (r"c1_r\.1\.0", "c1_r"),
+        (r"(c\d(_[dr])?)\.0", r"\1"),
+        (r"attention\.head", "esa.conv1"),
+        (r"attention\.tail", "esa.conv4"),
+        ("attention", "esa"),
     ],
     "arfdn": [("mpa", "esa")],
 }
