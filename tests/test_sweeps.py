@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from PIL import Image
 
 from esr import objective
-from esr.config import conf_dir
+from esr.config import compose, conf_dir, options
 from esr.errors import UserError
 from esr.sweeps import results, space, trial
 from esr.sweeps.storage import hidden, open_storage
@@ -201,6 +203,31 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert results.front(
         {n: {"status": "done", "values": v[:1]} for n, v in enumerate(values)}, ["maximize"]
     ) == [3]
+
+
+def test_the_sweep_of_weights_and_biases_drives_the_same_command() -> None:
+    sweep = yaml.safe_load((TRAIN.parent / "docs" / "wandb_sweep.yaml").read_text())
+    point = {
+        key: values["values"][0] if "values" in values else values["min"]
+        for key, values in sweep["parameters"].items()
+    }
+    typed = [word for word in sweep["command"] if "=" in word]  # then ${args_no_hyphens}: key=value
+    cfg = compose("train", [*typed, *(f"{key}={value}" for key, value in point.items())])
+    objective.check(sweep["metric"]["name"], ["any"])
+    assert objective.directions(sweep["metric"]["name"]) == [sweep["metric"]["goal"]]
+    assert (cfg.optim.lr, cfg.model.width) == (point["optim.lr"], point["model.width"])
+
+
+@pytest.mark.parametrize("name", [n for n in options("sweep") if n != "grid"])
+def test_presets_search_keys_that_exist(name: str) -> None:
+    cfg = LOADER.load_configuration(
+        "train", [f"sweep={name}", "model.depth=2,4"], run_mode=RunMode.MULTIRUN
+    )
+    fixed, found = space.split([f"sweep={name}", "model.depth=2,4"], cfg.sweep.space, LOADER)
+    point = compose("train", [*fixed, *space.corner(found)])
+    assert "depth" in point.model
+    assert cfg.hydra.mode == RunMode.MULTIRUN
+    objective.check(cfg.objective, ["any"])
 
 
 def test_unknown_objectives_list_what_is_measured() -> None:

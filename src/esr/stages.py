@@ -35,6 +35,7 @@ def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[fl
     if folder is None:
         metrics = _train(cfg, typed)
     else:
+        typed = [*_chosen(typed), *typed]
         metrics = trial.run(folder, typed, cfg.objective, lambda: _train(cfg, typed, folder))
     return objective.values(metrics, cfg.objective)
 
@@ -44,8 +45,10 @@ def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dic
     auto = folder is not None or cfg.resume == AUTO
     if cfg.resume and cfg.resume != AUTO and recipes.is_recipe(Path(cfg.resume)):
         cfg, typed = recipes.reopen(Path(cfg.resume), typed)
+    cfg.name = cfg.name or _name(cfg)
+    if folder is not None:
+        cfg.name = f"{cfg.name}_{folder.name}"  # trials are told apart where many are shown
     if cfg.stages:
-        cfg.name = cfg.name or _name(cfg)
         return recipes.run(cfg, typed, folder)
     if cfg.stage or cfg.budget.steps:
         given = f"stage={cfg.stage}" if cfg.stage else "budget"
@@ -53,7 +56,6 @@ def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dic
             f"{given} is for recipes, and this run has no stages. Choose one with ntire2022=NAME "
             "or papers=NAME; a single run is shortened by trainer.max_steps=N"
         )
-    cfg.name = cfg.name or _name(cfg)
     if auto:
         return _go_on(cfg, typed, folder)
     if cfg.resume:
@@ -90,6 +92,17 @@ def _typed() -> list[str]:
     """The overrides on the command line, without a storage's URL, which may hold a password."""
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return [override for override in typed if "sweep.storage" not in override]
+
+
+def _chosen(typed: Sequence[str]) -> list[str]:
+    """The recipe that a preset of sweeps chose and nobody typed: a trial is repeated with it."""
+    choices = HydraConfig.get().runtime.choices
+    named = {override.partition("=")[0] for override in typed}
+    return [
+        f"{group}={choices[group]}"
+        for group in COLLECTIONS
+        if choices[group] and group not in named
+    ]
 
 
 def _name(cfg: DictConfig) -> str:

@@ -7,6 +7,7 @@ conv=plain,ecb,repconv                      one of several
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -62,7 +63,7 @@ def split(
 
 def overrides(space: Space, point: Mapping[str, object]) -> list[str]:
     """A point of the space as it is typed."""
-    return [f"{key}={point[key]}" for key in space]
+    return [f"{key}={_short(point[key])}" for key in space]
 
 
 def corner(space: Space) -> list[str]:
@@ -74,6 +75,11 @@ def corner(space: Space) -> list[str]:
             for key, d in space.items()
         },
     )
+
+
+def _short(value: Any) -> Any:
+    """0.65 where steps of 0.05 add up to 0.6499999999999999."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -89,13 +95,11 @@ def _distribution(override: Override) -> BaseDistribution:
             return FloatDistribution(float(low), float(high), log)
         choices: Sequence[str] = [str(choice) for choice in override.sweep_string_iterator()]
         if isinstance(value, RangeSweep) and choices:
-            if all(isinstance(x, int) for x in (value.start, value.step)):
-                numbers = sorted(map(int, choices))
-                step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
-                return IntDistribution(numbers[0], numbers[-1], step=step)
-            reals = sorted(map(float, choices))
-            gap = reals[1] - reals[0] if len(reals) > 1 else 1.0
-            return FloatDistribution(reals[0], reals[-1], step=gap)
+            low, high = sorted((choices[0], choices[-1]), key=float)
+            step = abs(float(value.step))
+            if float(low).is_integer() and step.is_integer() and "." not in low:
+                return IntDistribution(int(low), int(high), step=int(step))
+            return FloatDistribution(_short(float(low)), _short(float(high)), step=step)
         return CategoricalDistribution(choices)
     except ValueError as error:
         raise UserError(f"cannot search {override.input_line}: {error}") from error
