@@ -26,6 +26,8 @@ Slot = tuple[str, int]
 Element = tuple[Any, Any, int]
 """A node of torch-pruning's graph, a function that prunes its inputs or outputs, and an index."""
 
+LOST = "they are rearranged in a way that torch-pruning cannot follow"
+
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """What computes new channels out of others."""
 
@@ -115,6 +117,7 @@ class _Units:
 
     def __init__(self) -> None:
         self.parents: dict[Element, Element] = {}
+        self.lost: list[Element] = []
 
     def find(self, element: Element) -> Element:
         """The set's representative; an element that is not known yet is a set of its own."""
@@ -130,13 +133,17 @@ class _Units:
         """Make the sets of both one."""
         self.parents[self.find(a)] = self.find(b)
 
+    def lose(self, element: Element) -> None:
+        """Note that what becomes of a channel cannot be told."""
+        self.lost.append(self.find(element))
+
 
 def _segments(net: nn.Module, graph: Any) -> list[Segment]:
     shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
     names = {module: name for name, module in net.named_modules()}
-    units = _closure(graph)
+    units = _closure(graph, limit=4 * max(max(shape, default=1) for shape in shapes.values()))
     members: dict[Element, list[tuple[str, int, int]]] = defaultdict(list)
-    reasons: dict[Element, str] = {}
+    reasons = {units.find(element): LOST for element in units.lost}
     for element in list(units.parents):
         (node, handler, index), root = element, units.find(element)
         if node.type == graph.ops.OPTYPE.OUTPUT:
@@ -145,7 +152,7 @@ def _segments(net: nn.Module, graph: Any) -> list[Segment]:
             if index < shapes[name][dim]:
                 members[root].append((name, dim, index))
             else:
-                reasons[root] = "they are rearranged in a way that torch-pruning cannot follow"
+                reasons[root] = LOST
     roles: dict[Any, list[dict[Slot, list[int]]]] = defaultdict(list)
     for root, slices in members.items():
         rows: dict[Slot, list[int]] = defaultdict(list)
@@ -182,11 +189,14 @@ def _writes(net: nn.Module, name: str, dim: int) -> bool:
     return dim == int(isinstance(module, nn.ConvTranspose2d))
 
 
-def _closure(graph: Any) -> _Units:
+def _closure(graph: Any, limit: int) -> _Units:
     """Follow every output channel of every layer through all dependencies that it triggers.
 
     torch-pruning's own `get_pruning_group` does this for all channels of a layer at once and
     keeps one of several that meet in the same place, which is not enough to tell them apart.
+
+    Attention flattens images, and each channel becomes thousands of pixels: following those takes
+    minutes and finds nothing, so what leads to an index of `limit` or more counts as lost.
     """
     index_type = importlib.import_module("torch_pruning")._helpers._HybridIndex
     units, seen = _Units(), defaultdict(set)
@@ -205,13 +215,23 @@ def _closure(graph: Any) -> _Units:
         for dep in node.dependencies if new else ():
             if not dep.is_triggered_by(function):
                 continue
-            mapped = [index_type(index, index) for index in sorted(new)]
-            for mapping in dep.index_mapping:
-                mapped = mapping(mapped) if mapping is not None else mapped
+            last = _mapped(dep, [index_type(max(new), max(new))])
+            if last and max(last)[0] >= limit:
+                for index in new:
+                    units.lose((node, function, index))
+                continue
+            mapped = _mapped(dep, [index_type(i, i) for i in sorted(new)])
             for index, origin in mapped:
                 units.unite((dep.target, dep.handler, index), (node, function, origin))
             todo.append((dep.target, dep.handler, {index for index, _ in mapped}))
     return units
+
+
+def _mapped(dep: Any, indices: list[Any]) -> list[Any]:
+    """Where a dependency leads: indices at its target, each with the one it came from."""
+    for mapping in dep.index_mapping:
+        indices = mapping(indices) if mapping is not None else indices
+    return indices
 
 
 def _slots(
