@@ -15,7 +15,7 @@ from esr.models.imdn import IMDN
 from esr.models.rfdn import RFDN
 from esr.models.rlfn import RLFN
 from esr.surgery.prune import Prune
-from esr.surgery.pruning import importance, rebuild
+from esr.surgery.pruning import budget, importance, rebuild
 from esr.surgery.pruning.widths import analyse
 
 pytest.importorskip("torch_pruning")
@@ -140,11 +140,9 @@ def test_the_result_is_an_ordinary_network(tmp_path: Path):
 @pytest.mark.parametrize("what", ["params", "flops", "acts", "channels"])
 @pytest.mark.parametrize("spread", ["uniform", "global"])
 def test_targets_are_met_and_not_overshot(what, spread):
-    from esr.surgery.pruning.budget import cost
-
     net, config = small_rlfn()
     _, smaller = Prune(target={what: 0.7}, spread=spread)(net, config)
-    share = cost(smaller, what) / cost(config, what)
+    share = budget.cost(smaller, what) / budget.cost(config, what)
     assert 0.5 < share <= 0.7
 
 
@@ -236,6 +234,16 @@ def test_taylor_predicts_the_loss_change():
 
 
 def test_batch_norm_scale_reads_batch_norms_and_refuses_without():
+    config = {"_target_": "esr.models.nasnet_bn.NASNetBN", "width": 8, "blocks": ["plain"] * 2}
+    normed = rebuild.build(config)
+    with torch.no_grad():
+        for norm in (module for module in normed.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.weight[5] = 1e-3
+    widths = {"width": 7}
+    pruned, _ = Prune(widths=widths, importance=importance.BatchNormScale())(normed, config)
+    left = [module.weight for module in pruned.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(left) == 4
+    assert all(torch.equal(weight, torch.ones(7)) for weight in left)
     net, config = small_rlfn()
     with pytest.raises(UserError, match="no batch norm"):
         Prune({"flops": 0.7}, importance=importance.BatchNormScale())(net, config)
@@ -281,8 +289,33 @@ def test_wrapped_networks_are_named():
     average = torch.optim.swa_utils.AveragedModel(net)
     with pytest.raises(UserError, match=r"wrapped in AveragedModel: .*net\.module"):
         Prune({"flops": 0.7})(average, config)
+    with pytest.raises(UserError, match=r"wrapped in DataParallel: .*net\.module"):
+        Prune({"flops": 0.7})(nn.DataParallel(net), config)
     with pytest.raises(UserError, match=r"wrapped in OptimizedModule: .*net\._orig_mod"):
         Prune({"flops": 0.7})(torch.compile(net), config)  # type: ignore[arg-type]
+
+
+def test_a_network_compiled_in_place_is_pruned():
+    net, config = small_rlfn()
+    net.compile()
+    pruned, _ = Prune(widths={"width": 10})(net, config)
+    with torch.no_grad():
+        assert pruned(torch.rand(1, 3, 16, 16)).shape == (1, 3, 64, 64)
+
+
+def test_reasons_are_told_once():
+    config = {"_target_": "esr.models.lkdn.LKDN", "width": 8, "depth": 2}
+    with pytest.raises(UserError, match=r"no width that can be pruned.*attention") as caught:
+        Prune({"flops": 0.7})(rebuild.build(config), config)
+    assert len(str(caught.value)) < 500
+
+
+def test_costs_fall_in_small_steps():
+    config = {**RLFN_CONFIG, "width": 46, "mid": 48}
+    net = rebuild.build(config)
+    for target in (0.9, 0.8, 0.65):
+        _, smaller = Prune({"flops": target})(net, config)
+        assert 0.97 * target < budget.cost(smaller, "flops") / budget.cost(config, "flops")
 
 
 def test_a_configuration_of_another_network_is_refused():

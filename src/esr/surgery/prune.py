@@ -104,9 +104,10 @@ class Prune:
         first = next(net.parameters())
         result.to(first.device, first.dtype).train(net.training)
         changes = budget.describe(smaller, structure.config)
+        now, before = budget.count(smaller), budget.count(structure.config)
         costs = ", ".join(
-            f"{what} {budget.cost(smaller, what) / budget.cost(structure.config, what):.1%}"
-            for what in budget.COSTS[:3]
+            f"{what} {getattr(now, what) / getattr(before, what):.1%}"
+            for what in ("params", "flops", "acts")
         )
         logger.info("pruned %s: %s (%s of before)", type(net).__name__, changes, costs)
         return result, smaller

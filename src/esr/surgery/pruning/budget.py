@@ -10,12 +10,13 @@ A target is a share of what the network costs now (`flops: 0.75`) or an amount a
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from esr.errors import UserError
-from esr.metrics.complexity import complexity
+from esr.metrics.complexity import Complexity, complexity
 from esr.surgery.pruning import rebuild
 from esr.surgery.pruning.importance import Scores
 from esr.surgery.pruning.rebuild import Config, Inexpressible
@@ -37,9 +38,14 @@ def cost(config: Config, what: str) -> float:
         return sum(
             s[0] for n, s in shapes.items() if n.endswith(("weight", "original1")) and len(s) > 1
         )
+    return float(getattr(count(config), what))
+
+
+def count(config: Config) -> Complexity:
+    """All that the challenge's counter counts, without allocating the network."""
     with torch.device("meta"):
         net = rebuild.construct(config)
-    return float(getattr(complexity(net, SIZE), what))
+    return complexity(net, SIZE)
 
 
 def limits(target: Mapping[str, float], config: Config) -> dict[str, float]:
@@ -62,17 +68,13 @@ def limits(target: Mapping[str, float], config: Config) -> dict[str, float]:
     return found
 
 
-def uniform(structure: Structure, share: float, round_to: int, fixed: Sequence[str]) -> Config:
-    """Every width that is not `fixed` at `share` of itself, to the nearest possible number."""
-    config = structure.config
-    for width in _free(structure, fixed):
-        config = _set(config, width, _round(width.value * share, width, round_to))
-    return config
-
-
 def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Config]:
-    """The uniform configurations from the present one down to the smallest."""
-    if not list(_free(structure, fixed)):
+    """The uniform configurations from the present one down to the smallest.
+
+    Between two of them the widths go down one after the other, so that costs fall in small steps.
+    """
+    free = list(_free(structure, fixed))
+    if not free:
         besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
         raise UserError(
             f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
@@ -80,9 +82,11 @@ def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Co
         )
     found = [structure.config]
     for share in range(255, 0, -1):
-        config = uniform(structure, share / 256, round_to, fixed)
-        if config != found[-1]:
-            found.append(config)
+        for width in free:
+            value = _round(width.value * share / 256, width, round_to)
+            config = _set(found[-1], width, value)
+            if config != found[-1]:
+                found.append(config)
     return found
 
 
@@ -186,8 +190,17 @@ def per_block(structure: Structure) -> Config:
 
 
 def explain(structure: Structure) -> str:
-    """What is fixed, and why, in one line."""
-    return "; ".join(f"{where}: {why}" for where, why in structure.fixed.items())
+    """What is fixed, and why, in one line: each reason once, with the first part it holds for."""
+    first: dict[str, str] = {}
+    parts = Counter()
+    for where, why in structure.fixed.items():
+        reason = why.partition(": ")[2]
+        first.setdefault(reason, where)
+        parts[reason] += 1
+    return "; ".join(
+        f"{where}{f' and {parts[why] - 1} more' if parts[why] > 1 else ''}: {why}"
+        for why, where in first.items()
+    )
 
 
 def _free(structure: Structure, fixed: Sequence[str]) -> Iterator[Width]:
