@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from esr.callbacks.ema import EMA
 from esr.callbacks.growing_penalty import GrowingPenalty
 from esr.callbacks.pruning import ChannelCallback
 from esr.callbacks.soft_pruning import SoftPruning
@@ -115,6 +116,22 @@ def test_resumed_equals_uninterrupted(make, tmp_path: Path):
     resumed, _ = fit(again, tmp_path, 3, trained=module(), ckpt_path=tmp_path / "last.ckpt")
     for name, value in whole.net.state_dict().items():
         assert torch.equal(value, resumed.net.state_dict()[name]), name
+
+
+def test_what_follows_a_resumed_checkpoint_is_told_once(tmp_path: Path):
+    _, trainer = fit(SoftPruning(MODEL, WIDTHS, tmp_path), tmp_path, 1)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    for _ in range(2):
+        options = {"trained": module(), "ckpt_path": tmp_path / "first.ckpt"}
+        fit(SoftPruning(MODEL, WIDTHS, tmp_path), tmp_path, 3, **options)
+    lines = [json.loads(line) for line in (tmp_path / "pruning.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_an_average_would_bring_zeroed_filters_back(tmp_path: Path):
+    trainer = pl.Trainer(callbacks=[EMA()], logger=False, default_root_dir=tmp_path)
+    with pytest.raises(UserError, match="an average of the weights brings them back"):
+        SoftPruning(MODEL, WIDTHS).on_fit_start(trainer, module())
 
 
 def test_a_checkpoint_of_other_widths_is_refused():

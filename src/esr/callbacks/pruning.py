@@ -16,7 +16,6 @@ from torch import nn
 
 from esr import evaluation
 from esr.errors import UserError
-from esr.metrics.complexity import complexity
 from esr.surgery.fuse import fusable
 from esr.surgery.pruning import budget, rebuild
 from esr.surgery.pruning.graph import Slot, written
@@ -73,8 +72,12 @@ class ChannelCallback(pl.Callback):
         except rebuild.Inexpressible as error:
             raise UserError(f"widths={self.widths} cannot be reached: {error}") from None
         self._structure = structure
-        cost = complexity(rebuild.build(smaller), budget.SIZE)
-        self._goal = {"prune/params_m": cost.params / 1e6, "prune/flops_g": cost.flops / 1e9}
+        cost = budget.count(smaller)
+        self._goal = {
+            "prune/params_m": cost.params / 1e6,
+            "prune/flops_g": cost.flops / 1e9,
+            "prune/acts_m": cost.acts / 1e6,
+        }
 
     @property
     def structure(self) -> Structure:
@@ -135,17 +138,24 @@ class ChannelCallback(pl.Callback):
             "kept": layers,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "pruning.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / "pruning.jsonl"
+        known = path.read_text().splitlines() if path.is_file() else []
+        # A run resumed from an older checkpoint tells what followed it again.
+        earlier = [text for text in known if json.loads(text)["step"] < line["step"]]
+        path.write_text("\n".join([*earlier, json.dumps(line)]) + "\n")
 
     def psnr(self, trainer: pl.Trainer, net: nn.Module, device: torch.device) -> dict[str, float]:
-        """PSNR (RGB) on the first validation set; empty where there is none."""
-        data = getattr(trainer, "datamodule", None)
-        if not self.measure or data is None or not data.val_names:
+        """PSNR (RGB) on the first validation set, by the first process; empty if there is none."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if not self.measure or data is None or not data.val_names or not trainer.is_global_zero:
             return {}
         training = net.training
-        found = evaluation.fidelity(net.eval(), data, device)
-        net.train(training)
+        data.trainer = None  # all validation images, not this process's share
+        try:
+            found = evaluation.fidelity(net.eval(), data, device)
+        finally:
+            data.trainer = trainer
+            net.train(training)
         return {"psnr": found["val/psnr_rgb"]}
 
 

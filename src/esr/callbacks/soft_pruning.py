@@ -4,8 +4,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 
 from esr.callbacks.pruning import ChannelCallback, network
+from esr.errors import UserError
 from esr.surgery.pruning.importance import FilterNorm
 
 
@@ -23,6 +25,19 @@ class SoftPruning(ChannelCallback):
         folder: see `ChannelCallback`.
         measure: see `ChannelCallback`.
     """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `ChannelCallback`.
+
+        Raises:
+            UserError: weights are averaged.
+        """
+        if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # pyright: ignore[reportAttributeAccessIssue]
+            raise UserError(
+                "soft pruning zeroes filters, and an average of the weights brings them back: "
+                "leave it out of this stage, callbacks=[default,soft_pruning]"
+            )
+        super().on_fit_start(trainer, pl_module)
 
     def on_train_batch_end(  # noqa: D102
         self,
