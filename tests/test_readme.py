@@ -1,14 +1,18 @@
 """What the README says can be typed composes, and its figures are those of the result file."""
 
-import itertools
 import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
 
-from esr.config import compose
+from esr.config import compose, conf_dir
+from esr.sweeps import grid, space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,15 +25,23 @@ def test_every_command_composes(script: str, typed: str) -> None:
     words = shlex.split(typed)
     if "--help" in words or "--config-dir" in words:
         return
-    swept = "-m" in words
-    choices = [_choices(word) if swept else [word] for word in words if word != "-m"]
-    for overrides in itertools.product(*choices):
+    for overrides in trials(words):
         compose(script, overrides)
 
 
-def _choices(word: str) -> list[str]:
-    key, _, value = word.partition("=")
-    return [word] if value.startswith("[") else [f"{key}={choice}" for choice in value.split(",")]
+def trials(words: list[str]) -> list[list[str]]:
+    """What Hydra would run: the combinations of a grid, one point of a search, or the words."""
+    loader = ConfigLoaderImpl(create_config_search_path(str(conf_dir())))
+    if "-m" in words:
+        typed = [word for word in words if word != "-m"]
+        return grid.combinations(
+            SimpleNamespace(context=SimpleNamespace(config_loader=loader)), typed
+        )
+    if any(word.startswith("sweep=") for word in words):
+        cfg = loader.load_configuration("train", words, run_mode=RunMode.MULTIRUN)
+        fixed, found = space.split(words, cfg.sweep.space, loader)
+        return [[*fixed, *space.corner(found)]]
+    return [words]
 
 
 def test_the_commands_were_found() -> None:

@@ -1,6 +1,6 @@
 """The door to Hydra: where the configuration lies, how it is composed, and how it becomes objects.
 
-No other module of the library imports Hydra. `experiments/` joins the search path through a plugin
+Beside it only the commands (`cli`, `stages`) and `sweeps` know Hydra. `experiments/` joins the search path through a plugin
 with an absolute path: a relative `hydra.searchpath` would depend on the working directory, and its
 groups would neither be listed by `--help` nor found by `glob(*)`.
 """

@@ -48,7 +48,8 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
     failures: list[str] = []
     counts = study.counts()
     while batch := _batch(study, sweeper.trials, parallel):
-        error = _launch(sweeper, batch, fixed)
+        todo = [asked for asked in batch if trial.read(folder / str(asked.number)) is None]
+        error = _launch(sweeper, todo, fixed) if todo else ""  # some may have ended untold
         for asked in batch:
             failures += _tell(study, asked, folder, error)
         results.write(folder)
