@@ -1,11 +1,12 @@
 """What the contrastive loss does: RLFN from the same warm start with and without it, several seeds.
 
     python benchmarks/contrastive.py --photos FOLDER --set5 FOLDER
+    python benchmarks/contrastive.py --photos FOLDER --set5 FOLDER --start ntire2022/rlfn --lr 1e-4
 
-A recipe per seed: `scratch` with L1; then from its last weights `plain`, L1 again, and the same
-with the contrastive loss at each weight. Steps, seeds, patches and schedule are equal, so that the
-difference to `plain` at the end is what the loss did. Validation is Set5; curves go into a csv and
-a picture, the summary into JSON. Started again, it goes on where it was.
+A recipe per seed: `scratch` with L1 (or released weights); then from its last weights `plain`, L1
+again, and the same with the contrastive loss at each weight. Steps, seeds, patches and schedule are
+equal, so that the difference to `plain` at the end is what the loss did. Validation is Set5; curves
+go into a csv and a picture, the summary into JSON. Started again, it goes on where it was.
 """
 
 import argparse
@@ -24,6 +25,8 @@ KEYS = ("val/psnr_y", "val/psnr_rgb", "val/ssim_y", "train/loss")
 def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
     """The overrides of one recipe."""
     length = f"'trainer.max_steps={arguments.steps}'"
+    origin = arguments.start or "scratch"
+    scratch = f"+stages.scratch={{overrides: ['trainer.max_steps={arguments.scratch}']}}"
     return [
         "model=rlfn",
         "data=folder",
@@ -40,10 +43,11 @@ def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
         "callbacks.images=null",
         f"seed={seed}",
         f"run={folder}",
-        f"+stages.scratch={{overrides: ['trainer.max_steps={arguments.scratch}']}}",
-        f"+stages.plain={{init: scratch, weights: last, overrides: [{length}]}}",
+        f"optim.lr={arguments.lr}",
+        *(["model.data_range=255"] if arguments.start else [scratch]),
+        f"+stages.plain={{init: {origin}, weights: last, overrides: [{length}]}}",
         *(
-            f"+stages.{name(weight)}={{init: scratch, weights: last, overrides: "
+            f"+stages.{name(weight)}={{init: {origin}, weights: last, overrides: "
             f"[{length}, 'loss=[l1,contrastive]', 'loss.contrastive.weight={weight}']}}"
             for weight in arguments.weights
         ),
@@ -69,14 +73,15 @@ def picture(rows: list[dict[str, str]], arms: list[str], start: int, path: Path)
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
-    for place, arm in enumerate(arms):
+    colours = {arm: f"C{place}" for place, arm in enumerate(a for a in arms if a != "scratch")}
+    for arm in arms:
         for number, seed in enumerate(sorted({row["seed"] for row in rows})):
             points = [row for row in rows if row["arm"] == arm and row["seed"] == seed]
             offset = 0 if arm == "scratch" else start
             axes.plot(
                 [int(point["step"]) + 1 + offset for point in points],
                 [float(point["psnr_y"]) for point in points],
-                color="0.5" if arm == "scratch" else f"C{place - 1}",
+                color=colours.get(arm, "0.5"),
                 linewidth=1.2,
                 label=arm if number == 0 else None,
             )
@@ -95,6 +100,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300, help="of a warm start")
     parser.add_argument("--scratch", type=int, default=1000, help="steps of the first stage")
+    parser.add_argument("--start", help="released weights instead of a first stage")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 0.01])
@@ -103,7 +110,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
 
-    arms = ["scratch", "plain", *map(name, arguments.weights)]
+    arms = [*([] if arguments.start else ["scratch"]), "plain", *map(name, arguments.weights)]
+    file_name = "contrastive_released" if arguments.start else "contrastive"
     rows: list[dict[str, str]] = []
     for seed in range(arguments.seeds):
         folder = arguments.runs.resolve() / f"seed{seed}"
@@ -127,14 +135,15 @@ def main() -> None:
         for arm in arms
     }
     gains = {
-        arm: [b - a for a, b in zip(final["plain"], final[arm], strict=True)] for arm in arms[2:]
+        arm: [b - a for a, b in zip(final["plain"], final[arm], strict=True)]
+        for arm in map(name, arguments.weights)
     }
     result = {
         "what": "PSNR-Y on Set5 after equal steps from the same warm start, without and with",
         "protocol": {
             key: str(value)
             for key, value in vars(arguments).items()
-            if key in ("seeds", "scratch", "steps", "patch", "batch", "weights")
+            if key in ("seeds", "scratch", "start", "lr", "steps", "patch", "batch", "weights")
         },
         "psnr_y": final,
         "gain_db": {
@@ -148,12 +157,14 @@ def main() -> None:
         **provenance("cpu"),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "contrastive.csv").open("w", newline="") as file:
+    with (arguments.out / f"{file_name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (arguments.out / "contrastive.json").write_text(json.dumps(result, indent=2) + "\n")
-    picture(rows, arms, arguments.scratch, arguments.out / "contrastive.svg")
+    (arguments.out / f"{file_name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    picture(
+        rows, arms, 0 if arguments.start else arguments.scratch, arguments.out / f"{file_name}.svg"
+    )
     print(json.dumps(result["gain_db"], indent=2))
 
 
