@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 import fake_slurm
 from esr.config import conf_dir
-from tiny import COMMAND, ENVIRONMENT, TINY, assert_same_run, losses, saved
+from tiny import COMMAND, TINY, assert_same_run, finish, saved, start, wait_for_steps
 
 submitit = pytest.importorskip("submitit")
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -102,33 +101,12 @@ def test_the_slurm_script_for_several_gpus(tmp_path: Path, monkeypatch: pytest.M
 
 
 def sweep(folder: Path, *overrides: str, **variables: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*COMMAND, "-m", *overrides, f"hydra.sweep.dir={folder}"],
-        env={**ENVIRONMENT, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> None:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-
-
-def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
-    """Until the run has logged a few steps."""
-    end = time.monotonic() + 120
-    while not (run / "metrics.csv").exists() or not losses(run):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    return start(*COMMAND, "-m", *overrides, f"hydra.sweep.dir={folder}", **variables)
 
 
 def undisturbed(folder: Path, *overrides: str) -> Path:
     run = folder / "undisturbed"
-    command = [*COMMAND, *RUN, *overrides, f"run={run}"]
-    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    finish(start(*COMMAND, *RUN, *overrides, f"run={run}"))
     return run
 
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 from esr import distributed, runs
 from esr.config import compose
 from esr.errors import UserError
-from tiny import COMMAND, ENVIRONMENT, TINY, assert_same_run, losses, saved
+from tiny import COMMAND, TINY, assert_same_run, finish, losses, saved, start, wait_for_steps
 
 STEPS = 50
 # One epoch, and 10 steps at least until a signal is acted upon.
@@ -23,42 +21,17 @@ RUN = [*TINY, "data.batch_size=4", "data.samples_per_epoch=200", f"trainer.max_s
 RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
-def start(command: list[str], *overrides: str, **variables: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*command, *overrides],
-        env={**ENVIRONMENT, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    return output
-
-
-def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
-    """Until the run has logged a few steps."""
-    end = time.monotonic() + 120
-    while not (run / "metrics.csv").exists() or not losses(run):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "run"
-    finish(start(COMMAND, *RUN, f"run={run}"))
+    finish(start(*COMMAND, *RUN, f"run={run}"))
     return run
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("together") / "run"
-    finish(start(COMMAND, *RUN, *RANKS, f"run={run}"))
+    finish(start(*COMMAND, *RUN, *RANKS, f"run={run}"))
     return run
 
 
@@ -83,8 +56,8 @@ def test_two_processes_train_what_one_would(alone: Path, together: Path) -> None
 @pytest.mark.slow
 def test_torchrun_starts_the_same(together: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    torchrun = [COMMAND[0], "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
-    finish(start([*torchrun, COMMAND[1]], *RUN, *RANKS, f"run={run}"))
+    torchrun = [COMMAND[0], "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    finish(start(*torchrun, COMMAND[1], *RUN, *RANKS, f"run={run}"))
     assert_same_run(together, run)
 
 
@@ -95,20 +68,19 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on(
 ) -> None:
     run = tmp_path / "run"
     more = [f"run={run}", "+logger.csv.flush_logs_every_n_steps=1"]
-    process = start(COMMAND, *RUN, *RANKS, *more)
+    process = start(*COMMAND, *RUN, *RANKS, *more)
     wait_for_steps(run, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if told == "other" and not children.exists():
         pytest.skip("needs /proc to find the other process")
     number = process.pid if told == "first" else int(children.read_text().split()[0])
     os.kill(number, signal.SIGTERM)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM, output
+    finish(process, 128 + signal.SIGTERM)
     step = saved(run)["global_step"]
     assert 0 < step < STEPS
     assert step % 10 == 0
     assert list(losses(run)) == list(range(step))
-    finish(start(COMMAND, f"resume={run}"))
+    finish(start(*COMMAND, f"resume={run}"))
     assert_same_run(together, run)
 
 

@@ -2,7 +2,10 @@
 
 import csv
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -28,6 +31,38 @@ TINY = [
     "callbacks.evaluation.seconds=0",
     "callbacks.evaluation.size=[64,64]",
 ]
+
+
+def start(*command: str, **variables: str) -> subprocess.Popen:
+    """A command in a session of its own, with variables added to the environment."""
+    return subprocess.Popen(
+        command,
+        env={**ENVIRONMENT, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """What it printed; nothing of it stays behind."""
+    try:
+        output, _ = process.communicate(timeout=200)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, output
+    return output
+
+
+def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
+    """Until a run with `+logger.csv.flush_logs_every_n_steps=1` has logged a few steps."""
+    end = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or not losses(run):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def train(run: Path, *overrides: str) -> None:
