@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from esr.cli import explain
 from esr.config import compose
+from esr.explain import explain
 
 
 def message(*overrides: str) -> str:

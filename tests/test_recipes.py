@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import recipe, stages
+from esr import stages
 from esr.config import compose, experiments_dir
 from esr.errors import UserError
+from esr.recipes import reading
 
 TINY = [
     "model=rlfn",
@@ -293,8 +294,8 @@ def test_unknown_stage_and_stage_without_recipe(tmp_path: Path):
 def test_budget_keeps_the_proportions():
     typed = ["ntire2022=rlfn", "budget=minutes"]
     cfg = compose("train", typed)
-    found = recipe.parse(cfg.stages)
-    configs = recipe.configure(found, typed, cfg.budget)
+    found = reading.parse(cfg.stages)
+    configs = reading.configure(found, typed, cfg.budget)
     by_name = dict(zip([stage.name for stage in found], configs, strict=True))
     steps = {name: c.trainer.max_steps for name, c in by_name.items()}
     assert sum(steps.values()) == pytest.approx(cfg.budget.steps, rel=0.02)
@@ -314,8 +315,8 @@ def test_budget_keeps_the_proportions():
 def test_what_is_typed_beats_stage_and_budget():
     typed = ["ntire2022=rlfn", "budget=minutes", "trainer.max_steps=2", "data.patch_size=64"]
     cfg = compose("train", typed)
-    found = recipe.parse(cfg.stages)
-    for stage, config in zip(found, recipe.configure(found, typed, cfg.budget), strict=True):
+    found = reading.parse(cfg.stages)
+    for stage, config in zip(found, reading.configure(found, typed, cfg.budget), strict=True):
         assert config.trainer.max_steps == (0 if stage.name == "prune" else 2)
         assert config.data.patch_size == 64
 
@@ -323,7 +324,7 @@ def test_what_is_typed_beats_stage_and_budget():
 def test_absolute_milestones_are_scaled():
     typed = ["papers=edsr_baseline", "budget=minutes"]
     cfg = compose("train", typed)
-    (config,) = recipe.configure(recipe.parse(cfg.stages), typed, cfg.budget)
+    (config,) = reading.configure(reading.parse(cfg.stages), typed, cfg.budget)
     assert list(config.schedule.milestones) == [600]
 
 
@@ -348,6 +349,6 @@ def test_every_recipe_runs_from_any_directory(
         "objective=eff/params_m",
     ]
     stages.run(compose("train", words), words)
-    for stage in recipe.parse(compose("train", words).stages):
+    for stage in reading.parse(compose("train", words).stages):
         result = json.loads((tmp_path / "here" / stage.name / "result.json").read_text())
         assert result["steps"] in (0, 2)

@@ -1,8 +1,9 @@
 """The door to Hydra: where the configuration lies, how it is composed, and how it becomes objects.
 
-Beside it only the commands (`cli`, `stages`) and `sweeps` know Hydra. `experiments/` joins the search path through a plugin
-with an absolute path: a relative `hydra.searchpath` would depend on the working directory, and its
-groups would neither be listed by `--help` nor found by `glob(*)`.
+Beside it only the commands (`cli`, `stages`, `explain`), `recipes` and `sweeps` know Hydra.
+`experiments/` joins the search path through a plugin with an absolute path: a relative
+`hydra.searchpath` would depend on the working directory, and its groups would neither be listed by
+`--help` nor found by `glob(*)`.
 """
 
 import inspect

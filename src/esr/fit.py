@@ -85,6 +85,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*treespec.*",
         ".*exists and is not empty.*",
+        ".*smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 

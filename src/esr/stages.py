@@ -7,11 +7,12 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from esr import objective, recipes, runs
+from esr import objective, runs
 from esr.callbacks.checkpoint import LAST
 from esr.csvlog import forget_after
 from esr.errors import UserError
 from esr.fit import fit
+from esr.recipes import running as recipes
 from esr.sweeps import trial
 
 AUTO = "auto"

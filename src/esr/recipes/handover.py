@@ -19,8 +19,8 @@ from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.errors import UserError
 from esr.losses.weighted import WeightedLoss
-from esr.recipe import smallest
-from esr.staging import INIT, Job, blaming
+from esr.recipes.jobs import INIT, Job, blaming
+from esr.recipes.reading import smallest
 from esr.surgery.fuse import deploy_config, fuse
 from esr.weights import mismatch
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from esr.config import compose, plain
 from esr.errors import UserError
+from esr.explain import explain
 
 WEIGHTS = ("best", "last", "ema", "raw")
 KEYS = ("init", "overrides", "transform", "weights", "repeat")
@@ -141,8 +142,6 @@ def _compose(stage: Stage, typed: Sequence[str], budget: Any) -> DictConfig:
     try:
         return compose("train", [*earlier, *later])
     except (HydraException, OmegaConfBaseException) as error:
-        from esr.cli import explain
-
         raise UserError(f"stage {stage.name}: {explain(error)}") from error
 
 

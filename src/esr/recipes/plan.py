@@ -11,8 +11,8 @@ from rich.table import Table
 
 from esr.config import build, plain
 from esr.provenance import describe_device
-from esr.recipe import largest
-from esr.staging import Job
+from esr.recipes.jobs import Job
+from esr.recipes.reading import largest
 
 
 def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> None:

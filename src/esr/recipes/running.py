@@ -1,7 +1,7 @@
 """Run a recipe: announce it, skip what is finished, resume what was interrupted, train the rest.
 
     FOLDER/recipe.json     what was typed: `resume=FOLDER` goes on with it
-    FOLDER/STAGE/          a run folder, see `esr.runs` and `esr.staging`
+    FOLDER/STAGE/          a run folder, see `esr.runs` and `esr.recipes.jobs`
 
 The folder is the same each time the recipe is started (OUTPUT/NAME unless run=FOLDER is given), so
 starting it again continues it. A stage is finished when its result file lies beside a `stage.json`
@@ -18,12 +18,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from esr import handover, plan, recipe, runs, staging
+from esr import runs
 from esr.callbacks.checkpoint import LAST
 from esr.config import compose
 from esr.errors import UserError
 from esr.fit import fit
-from esr.staging import Job
+from esr.recipes import handover, plan, reading
+from esr.recipes.jobs import Job, prepare
 
 STAGE = "stage.json"
 RECIPE = "recipe.json"
@@ -43,10 +44,10 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
     Raises:
         UserError: something of any stage does not fit; said before the first step.
     """
-    stages = recipe.parse(OmegaConf.to_container(cfg.stages, resolve=False))  # type: ignore[arg-type]
-    wanted = {stage.name for stage in recipe.select(stages, cfg.stage)}
+    stages = reading.parse(OmegaConf.to_container(cfg.stages, resolve=False))  # type: ignore[arg-type]
+    wanted = {stage.name for stage in reading.select(stages, cfg.stage)}
     folder = folder or Path(cfg.run or Path(cfg.output) / _name(cfg))
-    jobs = staging.prepare(stages, recipe.configure(stages, typed, cfg.budget), folder)
+    jobs = prepare(stages, reading.configure(stages, typed, cfg.budget), folder)
     follower = int(os.environ.get("LOCAL_RANK", 0)) > 0 and _VARIABLE in os.environ
     if follower:  # another process of this run has looked and decided
         actions = json.loads(os.environ[_VARIABLE])
