@@ -15,11 +15,17 @@ from tiny import assert_same_run, losses, resume, saved, train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
+RUN = [
+    "trainer.max_steps=6",
+    "data.samples_per_epoch=4",  # 2 steps an epoch
+    "callbacks.checkpoint.mode=min",  # PSNR rises: the first is the best
+]
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    train(run, "trainer.max_steps=6")
+    train(run, *RUN)
     return run
 
 
@@ -53,12 +59,12 @@ def test_a_run_goes_on_exactly_after_each_signal(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    for step, number in zip((2, 4, 5), preemption.SIGNALS[1:], strict=True):
+    for step, number in zip((1, 4, 5), preemption.SIGNALS[1:], strict=True):
         before = signal.getsignal(number)
         with monkeypatch.context() as patch:
             send(patch, {step: number})
             with pytest.raises(SystemExit) as end:
-                resume(run) if run.exists() else train(run, "trainer.max_steps=6")
+                resume(run) if run.exists() else train(run, *RUN)
         assert end.value.code == 128 + number
         assert signal.getsignal(number) is before
         assert saved(run)["global_step"] == step
@@ -160,3 +166,20 @@ def test_processes_ask_each_other_seldom(monkeypatch: pytest.MonkeyPatch) -> Non
         noted = callback._noted(trainer)
     assert asked == [0]
     assert noted == 3  # of another process
+
+
+def test_a_killed_run_goes_on_from_its_last_validation(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from its best one, which here is the first."""
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("signal.raise_signal", lambda number: 1 / 0)
+        send(patch, {6: 1})
+        with pytest.raises(ZeroDivisionError):
+            train(run, *RUN)
+    assert saved(run)["global_step"] == 4
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 2
+    resume(run)
+    assert_same_run(undisturbed, run)

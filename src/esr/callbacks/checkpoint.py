@@ -89,6 +89,23 @@ class Checkpoint(ModelCheckpoint):
                 trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
                 self._stop = noted
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the best state and the last one, where validation ends with the epoch."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._save_last(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the best state and the last one, where validation has a rhythm of its own."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        """Save the last state though it is not the best: else a kill would cost all since then."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
     def _noted(self, trainer: pl.Trainer) -> int:
         """What any process has noted; seldom asked, because asking makes all of them wait."""
         noted = self._signals.noted if self._signals is not None else 0
