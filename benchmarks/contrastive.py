@@ -19,7 +19,7 @@ from esr import stages
 from esr.config import compose
 from esr.provenance import provenance
 
-KEYS = ("val/psnr_y", "val/psnr_rgb", "val/ssim_y", "train/loss")
+KEYS = ("val/psnr_y", "val/psnr_rgb", "val/ssim_y")
 
 
 def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
