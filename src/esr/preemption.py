@@ -35,6 +35,7 @@ class Signals:
         mine = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS} if mine else {}
         self._taken = False
+        self._process = os.getpid()
 
     def take(self) -> None:
         """Note signals from now on. Those of before are the ones at construction."""
@@ -83,7 +84,7 @@ class Signals:
         if signum == signal.SIGINT:
             if self.noted:  # the second time: at once
                 raise KeyboardInterrupt
-            if self.leads:
+            if self.leads and os.getpid() == self._process:  # not in one that fetches data
                 # A handler may come in the middle of another print, which then refuses.
                 with contextlib.suppress(RuntimeError):
                     print(
