@@ -73,7 +73,8 @@ class SuperResolution(pl.LightningModule):
         """Means over all processes, but only in steps that are logged: it makes them wait."""
         if not (dist.is_available() and dist.is_initialized()):
             return values
-        step, every = self.global_step + 1, self.trainer.log_every_n_steps
+        step = self.global_step + 1
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         last = self.trainer.is_last_batch or step == self.trainer.max_steps
         if not last and (not every or step % every):
             return values
