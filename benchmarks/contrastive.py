@@ -48,7 +48,8 @@ def words(arguments: argparse.Namespace, seed: int, folder: Path) -> list[str]:
         f"+stages.plain={{init: {origin}, weights: last, overrides: [{length}]}}",
         *(
             f"+stages.{name(weight)}={{init: {origin}, weights: last, overrides: "
-            f"[{length}, 'loss=[l1,contrastive]', 'loss.contrastive.weight={weight}']}}"
+            f"[{length}, 'loss=[l1,contrastive]', 'loss.contrastive.weight={weight}', "
+            f"'loss.contrastive.data_range={arguments.range}']}}"
             for weight in arguments.weights
         ),
     ]
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="of a warm start")
     parser.add_argument("--scratch", type=int, default=1000, help="steps of the first stage")
     parser.add_argument("--start", help="released weights instead of a first stage")
+    parser.add_argument("--range", type=float, default=1, help="the extractor's data range")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--batch", type=int, default=8)
@@ -112,6 +114,7 @@ def main() -> None:
 
     arms = [*([] if arguments.start else ["scratch"]), "plain", *map(name, arguments.weights)]
     file_name = "contrastive_released" if arguments.start else "contrastive"
+    file_name += "" if arguments.range == 1 else f"_{arguments.range:g}"
     rows: list[dict[str, str]] = []
     for seed in range(arguments.seeds):
         folder = arguments.runs.resolve() / f"seed{seed}"
@@ -143,7 +146,8 @@ def main() -> None:
         "protocol": {
             key: str(value)
             for key, value in vars(arguments).items()
-            if key in ("seeds", "scratch", "start", "lr", "steps", "patch", "batch", "weights")
+            if key
+            in ("seeds", "scratch", "start", "range", "lr", "steps", "patch", "batch", "weights")
         },
         "psnr_y": final,
         "gain_db": {

@@ -43,6 +43,7 @@ def reference(loss: Contrastive, sr, hr, lr) -> float:
     kernels = [k.double().numpy() for k in (loss.features.first, loss.features.second)]
 
     def features(x: np.ndarray) -> list[np.ndarray]:
+        x = x * loss.features.data_range
         shallow = np.tanh(convolve(x, kernels[0], loss.features.padding))
         return [shallow, convolve(shallow, kernels[1], loss.features.padding)]
 
@@ -62,9 +63,10 @@ def reference(loss: Contrastive, sr, hr, lr) -> float:
         Contrastive(),
         Contrastive(form="difference"),
         Contrastive(widths=(3, 5), layer_weights=(0.25, 2.0), padding=1, seed=3),
+        Contrastive(data_range=255),
         Contrastive(negatives=3),
     ],
-    ids=["ratio", "difference", "options", "several negatives"],
+    ids=["ratio", "difference", "options", "0..255", "several negatives"],
 )
 def test_equals_a_float64_reference(loss: Contrastive):
     sr, hr, lr = batch()

@@ -34,12 +34,19 @@ class RandomFeatures(nn.Module):
         widths: output channels of the two convolutions.
         seed: seed of the weights.
         padding: zero padding of both convolutions in pixels.
+        data_range: images in [0, 1] are seen in [0, data_range].
     """
 
     first: torch.Tensor
     second: torch.Tensor
 
-    def __init__(self, widths: Sequence[int] = (3, 3), seed: int = 0, padding: int = 0):
+    def __init__(
+        self,
+        widths: Sequence[int] = (3, 3),
+        seed: int = 0,
+        padding: int = 0,
+        data_range: float = 1.0,
+    ):
         super().__init__()
         if len(widths) != 2 or min(widths) < 1:
             raise UserError(f"the extractor takes two widths, such as [3, 3]; got {list(widths)}")
@@ -51,11 +58,13 @@ class RandomFeatures(nn.Module):
             kernel = torch.empty(width, channels, 3, 3, device="cpu")
             nn.init.kaiming_normal_(kernel, generator=generator)
             self.register_buffer(name, kernel, persistent=False)
-        self.padding = padding
+        self.padding, self.data_range = padding, data_range
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map RGB (N, 3, H, W) to the features after the tanh and after the second convolution."""
-        shallow = torch.tanh(F.conv2d(x, self.first.to(x.dtype), padding=self.padding))
+        shallow = torch.tanh(
+            F.conv2d(x * self.data_range, self.first.to(x.dtype), padding=self.padding)
+        )
         return shallow, F.conv2d(shallow, self.second.to(x.dtype), padding=self.padding)
 
 
@@ -71,6 +80,8 @@ class Contrastive(Loss):
         layer_weights: weights of the two layers.
         seed: seed of the extractor.
         padding: zero padding of the extractor in pixels.
+        data_range: images in [0, 1] reach the extractor in [0, data_range]. RLFN's released weights
+            work on 0..255, where the tanh is nearly a sign; what its training used is not known.
         negatives: how many negatives an anchor has: its own enlarged input and those of the next
             images of the batch; their distances are averaged. 1 is RLFN's, several are CSD's way.
         eps: keeps the ratio finite.
@@ -86,6 +97,7 @@ class Contrastive(Loss):
         layer_weights: Sequence[float] = (1.0, 1.0),
         seed: int = 0,
         padding: int = 0,
+        data_range: float = 1.0,
         negatives: int = 1,
         eps: float = 1e-7,
         weight: float = 0.01,
@@ -96,7 +108,7 @@ class Contrastive(Loss):
         if len(layer_weights) != 2:
             raise UserError(f"contrastive loss: two layer weights, got {list(layer_weights)}")
         self.form = form
-        self.features = RandomFeatures(widths, seed, padding)
+        self.features = RandomFeatures(widths, seed, padding, data_range)
         self.layer_weights = tuple(layer_weights)
         self.negatives = negatives
         self.eps = eps
