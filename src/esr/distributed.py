@@ -17,7 +17,7 @@ def check(trainer: pl.Trainer, data: SRData, sweep: bool = False) -> None:
         sweep: this is one of several jobs that run in this process.
 
     Raises:
-        UserError: they do not; nothing was written yet.
+        UserError: they do not; nothing was trained yet.
     """
     world = trainer.num_devices * trainer.num_nodes
     starter, processes = runs.started_together()
