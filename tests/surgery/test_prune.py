@@ -152,6 +152,14 @@ def test_widths_are_rounded_to_what_hardware_likes():
     assert all(smaller[name] % 4 == 0 for name in ("width", "mid", "esa_width"))
 
 
+@pytest.mark.parametrize("spread", ["uniform", "global"])
+def test_a_width_that_need_not_go_down_is_rounded_too(spread):
+    net, config = RLFN(width=13, mid=15, depth=1, esa_width=8), {**RLFN_CONFIG, "depth": 1}
+    config |= {"width": 13, "mid": 15}
+    _, smaller = Prune({"flops": 0.95}, round_to=4, spread=spread)(net, config)
+    assert all(smaller[name] % 4 == 0 for name in ("width", "mid", "esa_width"))
+
+
 def test_fixed_arguments_keep_their_value():
     net, config = small_rlfn()
     _, smaller = Prune(target={"flops": 0.7}, fixed=["esa_width"])(net, config)

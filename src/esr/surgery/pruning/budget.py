@@ -80,7 +80,7 @@ def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Co
             f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
             f"{explain(structure)}"
         )
-    found = [structure.config]
+    found = [_rounded(structure, round_to, fixed)]
     for share in range(255, 0, -1):
         for width in free:
             value = _round(width.value * share / 256, width, round_to)
@@ -126,7 +126,7 @@ def search_greedy(
     else in place, and say little about the last channels of a layer.
     """
     ranked = [torch.cat([score.new_zeros(1), score.sort().values.cumsum(0)]) for score in scores]
-    config = structure.config
+    config = _rounded(structure, round_to, fixed)
 
     def gain(width: Width) -> float:
         """What is saved for the importance that is lost; -1 where the width cannot go down."""
@@ -213,10 +213,20 @@ def _free(structure: Structure, fixed: Sequence[str]) -> Iterator[Width]:
     yield from (width for width in structure.widths if width.argument not in fixed)
 
 
+def _rounded(structure: Structure, round_to: int, fixed: Sequence[str]) -> Config:
+    """The present configuration with every width that is not `fixed` down to a multiple."""
+    config = structure.config
+    for width in _free(structure, fixed):
+        config = _set(config, width, _round(width.value, width, round_to))
+    return config if _expressible(structure, config) else structure.config
+
+
 def _round(value: float, width: Width, round_to: int) -> int:
     if round_to > 1:
-        nearest = max(round_to, round_to * round(value / round_to))
-        return nearest if nearest <= width.value else width.value
+        most = (
+            width.value // round_to * round_to or width.value
+        )  # fewer than one multiple: as it is
+        return min(most, max(round_to, round_to * round(value / round_to)))
     steps = round((width.value - value) / width.step)
     most = (width.value - 1) // width.step
     return width.value - width.step * min(steps, most)
