@@ -91,7 +91,10 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best state and the last one, where validation ends with the epoch."""
-        super().on_train_epoch_end(trainer, pl_module)
+        validated = trainer.fit_loop.epoch_loop.val_loop._has_run
+        measured = self.monitor is None or self.monitor in trainer.callback_metrics
+        if validated or measured:  # not when resumed behind it: Lightning would warn
+            super().on_train_epoch_end(trainer, pl_module)
         if self._should_save_on_train_epoch_end(trainer):
             self._save_last(trainer)
 
