@@ -287,8 +287,13 @@ def test_unknown_stage_and_stage_without_recipe(tmp_path: Path):
         start(tmp_path / "r", THREE, "stage=warn")
     with pytest.raises(UserError, match="stage=warm is for recipes"):
         start(tmp_path / "r", {}, "stage=warm")
-    with pytest.raises(UserError, match="budget is for recipes"):
-        start(tmp_path / "r", {}, "budget=smoke")
+
+
+def test_a_budget_shortens_a_single_run_as_a_recipe_of_one_stage(tmp_path: Path):
+    typed = [word for word in TINY if not word.startswith("trainer.max_steps")]
+    typed += [f"run={tmp_path / 'r'}", "budget.steps=2"]
+    stages.run(compose("train", typed), typed)
+    assert json.loads((tmp_path / "r" / "train" / "result.json").read_text())["steps"] == 2
 
 
 def test_budget_keeps_the_proportions():

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from esr import objective, runs
 from esr.callbacks.checkpoint import LAST
+from esr.config import compose
 from esr.csvlog import forget_after
 from esr.errors import UserError
 from esr.fit import fit
@@ -46,16 +47,18 @@ def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dic
     auto = folder is not None or cfg.resume == AUTO
     if cfg.resume and cfg.resume != AUTO and recipes.is_recipe(Path(cfg.resume)):
         cfg, typed = recipes.reopen(Path(cfg.resume), typed)
+    if cfg.budget.steps and not cfg.stages:  # a single run is a recipe of one stage
+        typed = [*typed, "+stages.train={}"]
+        cfg = compose("train", typed)
     cfg.name = cfg.name or _name(cfg)
     if folder is not None:
         cfg.name = f"{cfg.name}_{folder.name}"  # trials are told apart where many are shown
     if cfg.stages:
         return recipes.run(cfg, typed, folder)
-    if cfg.stage or cfg.budget.steps:
-        given = f"stage={cfg.stage}" if cfg.stage else "budget"
+    if cfg.stage:
         raise UserError(
-            f"{given} is for recipes, and this run has no stages. Choose one with ntire2022=NAME "
-            "or papers=NAME; a single run is shortened by trainer.max_steps=N"
+            f"stage={cfg.stage} is for recipes, and this run has no stages. Choose one with "
+            "ntire2022=NAME or papers=NAME"
         )
     if auto:
         return _go_on(cfg, typed, folder)

@@ -155,8 +155,8 @@ def _scale(configs: Sequence[DictConfig], budget: Any, typed: set[str]) -> None:
     if not trained:
         return
     steps = min(1.0, budget.steps / sum(cfg.trainer.max_steps for cfg in trained))
-    patch = min(1.0, budget.patch_size / largest(trained[0].data.patch_size))
-    batch = min(1.0, budget.batch_size / max(largest(cfg.data.batch_size) for cfg in trained))
+    patch = _share(budget.patch_size, largest(trained[0].data.patch_size))
+    batch = _share(budget.batch_size, max(largest(cfg.data.batch_size) for cfg in trained))
     for cfg in trained:
         with open_dict(cfg):
             per_epoch = cfg.trainer.max_steps
@@ -171,6 +171,10 @@ def _scale(configs: Sequence[DictConfig], budget: Any, typed: set[str]) -> None:
                     cfg.data[key] = _resize(cfg.data[key], factor, unit, steps)
             if "data.samples_per_epoch" not in typed:
                 cfg.data.samples_per_epoch = per_epoch * largest(cfg.data.batch_size)
+
+
+def _share(wanted: int | None, given: int) -> float:
+    return 1.0 if wanted is None else min(1.0, wanted / given)
 
 
 def _scale_counts(schedule: DictConfig, factor: float) -> None:
