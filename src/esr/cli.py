@@ -40,7 +40,9 @@ def _evaluate(cfg: DictConfig) -> Any:
 
 def _command(task: Callable[[DictConfig], Any], name: str) -> None:
     """Run `task` under Hydra; whatever the user did wrong is told without a traceback."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Processes that Lightning starts inherit what is set below: what the user set is kept apart.
+    wanted = os.environ.setdefault("ESR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
+    wants_traceback = wanted == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the message below is ours
 
     def guarded(cfg: DictConfig) -> Any:

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 from torch import nn
 
-from esr import checkpoints, evaluation, objective, provenance, runs, zoo
+from esr import checkpoints, distributed, evaluation, objective, provenance, runs, zoo
 from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.csvlog import forget_after
@@ -25,6 +25,7 @@ from esr.models.bicubic import Bicubic
 from esr.report import print_table
 from esr.surgery.fuse import fusable
 from esr.surgery.unfuse import load_plain
+from esr.sweeps import trial
 from esr.training import SuperResolution
 from esr.weights import transfer
 
@@ -61,10 +62,11 @@ def fit(
     if cfg.init:
         initialise(net, cfg.init)
     checkpoint = _last(folder) if resume else None
-    if checkpoint is not None:
-        forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     module = _module(cfg, net)
     trainer = _trainer(cfg, callbacks)
+    distributed.check(trainer, data, sweep=trial.folder() is not None)
+    if checkpoint is not None and not runs.follows():
+        forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     if trainer.is_global_zero:
         _record(cfg, folder, data, trainer)
         _announce(cfg, folder, data, net, trainer)
@@ -86,6 +88,7 @@ def _quieten() -> None:
         ".*treespec.*",
         ".*exists and is not empty.*",
         ".*smaller than the logging interval.*",
+        ".*recommended to use .*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -90,7 +90,9 @@ def started_together() -> tuple[str, int]:
 
 
 def _exactly(path: Path, again: bool) -> Path:
-    if (path / CONFIG).exists() and not again:
+    # A run that was refused before its first step has left nothing to lose.
+    begun = any((path / name).exists() for name in ("metrics.csv", "checkpoints", RESULT))
+    if begun and not again:
         raise UserError(
             f"{path} already holds a run, which is never overwritten. "
             f"Go on with it: resume={path}; or choose another run=FOLDER"

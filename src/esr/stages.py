@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from rich.console import Console
 
 from esr import objective, runs
 from esr.callbacks.checkpoint import LAST
@@ -18,6 +19,8 @@ from esr.sweeps import trial
 
 AUTO = "auto"
 """`resume=auto`: begin or go on, whatever is due."""
+
+console = Console()
 
 COLLECTIONS = ("ntire2022", "papers", "pruning")
 """Groups of recipes, which name the run."""
@@ -82,6 +85,7 @@ def _go_on(cfg: DictConfig, typed: Sequence[str], folder: Path | None) -> dict[s
         raise UserError("resume=auto goes on with a folder that is named: type run=FOLDER, too")
     folder = folder or Path(cfg.run)
     if (folder / runs.RESULT).is_file():
+        console.print(f"{folder} is finished already", highlight=False, soft_wrap=True)
         return json.loads((folder / runs.RESULT).read_text())["metrics"]
     if (folder / "checkpoints" / LAST).is_file():
         return _resume(folder, [])

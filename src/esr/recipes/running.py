@@ -48,13 +48,13 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
     wanted = {stage.name for stage in reading.select(stages, cfg.stage)}
     folder = folder or Path(cfg.run or Path(cfg.output) / _name(cfg))
     jobs = prepare(stages, reading.configure(stages, typed, cfg.budget), folder)
-    follower = int(os.environ.get("LOCAL_RANK", 0)) > 0 and _VARIABLE in os.environ
-    if follower:  # another process of this run has looked and decided
+    follower = runs.follows()
+    if follower and _VARIABLE in os.environ:  # the process that started this one has decided
         actions = json.loads(os.environ[_VARIABLE])
     else:
         if (folder / runs.CONFIG).exists():
             raise UserError(f"{folder} holds a single run, not a recipe: choose another run=FOLDER")
-        actions = _decide(jobs, wanted)
+        actions = _decide(jobs, wanted, follower)
     for job in jobs:
         if actions[job.name] != "train":
             handover.recall(job)
@@ -107,8 +107,8 @@ def _name(cfg: DictConfig) -> str:
     return "_".join(parts)
 
 
-def _decide(jobs: Sequence[Job], wanted: set[str]) -> dict[str, str]:
-    """For every stage `skip`, `resume` or `train`; stale folders are put aside."""
+def _decide(jobs: Sequence[Job], wanted: set[str], follower: bool) -> dict[str, str]:
+    """For every stage `skip`, `resume` or `train`; the first process puts stale folders aside."""
     actions: dict[str, str] = {}
     stale: dict[str, str] = {}
     for job in jobs:
@@ -129,7 +129,7 @@ def _decide(jobs: Sequence[Job], wanted: set[str]) -> dict[str, str]:
         if state == "changed":
             stale[job.name] = _reason(job, stale)
     for job in jobs:
-        if actions[job.name] == "train" and job.folder.exists():
+        if actions[job.name] == "train" and job.folder.exists() and not follower:
             aside = _put_aside(job.folder)
             if job.name in stale:
                 console.print(
