@@ -102,6 +102,7 @@ def main() -> None:
         "original": {"psnr_y": score(net, data), "flops": complexity(net).flops},
         "importances": {},
     }
+    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "pruning_cpu.json"
     if args.runtime:
         _, smaller = Prune({"runtime": args.runtime})(net, config)

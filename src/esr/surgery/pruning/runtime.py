@@ -16,7 +16,7 @@ from esr.surgery.pruning import rebuild
 from esr.surgery.pruning.rebuild import Config
 
 ROUNDS, PASSES = 11, 2
-SECONDS = 20.0
+SECONDS = 10.0
 """A network slow enough to need longer is timed in fewer rounds, at least three."""
 
 CLOSE = 0.02
@@ -46,7 +46,7 @@ def search(
     wanted: float,
     candidate: Callable[[float], Config | None],
     timed: Callable[[Config], float],
-    tries: int = 10,
+    tries: int = 6,
 ) -> tuple[Config | None, float]:
     """The configuration whose time is closest to the share `wanted`, and its measured share.
 
