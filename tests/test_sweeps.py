@@ -236,6 +236,13 @@ def test_unknown_objectives_list_what_is_measured() -> None:
     objective.check(["val/A/psnr_y", "eff/runtime_ms"], ["A", "B"])
 
 
+def test_the_trials_of_a_sweep_are_one_group(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)  # which W&B reads where none is configured
+    place = tmp_path / "width_sweep" / "0"
+    trial.run(place, ["a=1"], "val/psnr_rgb", lambda: {"val/psnr_rgb": 30.0})
+    assert os.environ["WANDB_RUN_GROUP"] == "width_sweep"
+
+
 def test_a_trial_is_done_once_and_only_with_its_own_overrides(tmp_path: Path) -> None:
     def fail() -> dict:
         raise AssertionError("trained again")

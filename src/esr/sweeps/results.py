@@ -137,7 +137,7 @@ def _draw(
     done = {n: r["values"] for n, r in records.items() if r["status"] == "done"}
     axes.scatter([v[1] for v in done.values()], [v[0] for v in done.values()], color="0.6", s=18)
     line = sorted((done[n][1], done[n][0], n) for n in best)
-    axes.plot([x for x, _, _ in line], [y for _, y, _ in line], "o-", color="C0", markersize=5)
+    axes.step([x for x, _, _ in line], [y for _, y, _ in line], "o-", where="post", markersize=5)
     for x, y, number in line:
         axes.annotate(str(number), (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
     axes.set_xlabel(keys[1])
