@@ -237,7 +237,8 @@ def test_unknown_objectives_list_what_is_measured() -> None:
 
 
 def test_the_trials_of_a_sweep_are_one_group(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)  # which W&B reads where none is configured
+    monkeypatch.setenv("WANDB_RUN_GROUP", "")  # which W&B reads where none is configured
+    monkeypatch.delenv("WANDB_RUN_GROUP")
     place = tmp_path / "width_sweep" / "0"
     trial.run(place, ["a=1"], "val/psnr_rgb", lambda: {"val/psnr_rgb": 30.0})
     assert os.environ["WANDB_RUN_GROUP"] == "width_sweep"
