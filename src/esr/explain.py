@@ -13,10 +13,6 @@ EXTRAS = {"optuna": "sweep", "submitit": "cluster", "joblib": "cluster"}
 """Which extra brings a package that only the configuration names."""
 
 
-LAUNCHERS = ("submitit", "joblib")
-"""What the presets of conf/hydra/launcher are made of."""
-
-
 def explain(error: BaseException) -> str:
     """What was found, what exists, and what to type instead."""
     absent = re.search(r"No module named '(\w+)", f"{error} {error.__cause__}")
@@ -37,8 +33,9 @@ def _unknown_option(error: MissingConfigException) -> str:
     if not found:
         return str(error)
     group, name = found[1].removeprefix("conf/"), found[2]
-    if group == "hydra/launcher" and name.startswith(LAUNCHERS):
-        return f"{group}={name} is not installed: pip install 'esr[cluster]'"
+    plugin = name.partition("_")[0]
+    if group == "hydra/launcher" and plugin in EXTRAS:
+        return f"{group}={name} is not installed: pip install 'esr[{EXTRAS[plugin]}]'"
     return f"{group}={name} does not exist{_suggest(name, options(group), f'{group}=')}"
 
 
