@@ -8,9 +8,13 @@ and negative are the authors' (github.com/bytedance/RLFN, issue 9).
 Not settled by any source that could be read, hence arguments: the form (ratio as in CSD, bounded
 below, by default; difference as in secondary notes on the paper), widths, layer weights, padding,
 initialisation (Kaiming here) and the term's weight. A weight of 255 is told of images in 0..255,
-which beside L1 on [0, 1] is a weight of 1. The default is far smaller: at 1 the ratio's slope is
-some sixty times that of L1, and a network that is hardly better than bicubic finds it easier to
-run away from the negative than to approach the target (benchmarks/contrastive.py).
+which beside L1 on [0, 1] is a weight of 1.
+
+Measured (benchmarks/contrastive.py, three seeds, Set5 PSNR-Y beside equal steps of L1 alone): 100
+steps from the released weights cost 9.9 dB at weight 1, 1.9 at 0.01, 0.30 at 0.001 and 0.02 at
+0.0001; 300 steps from a young network 6.5 at 1 and 1.06 at 0.01. Part of the ratio's slope only
+leads away from the negative, and a network near bicubic follows it. So the default is small, and a
+gain was not seen here.
 """
 
 from collections.abc import Sequence
@@ -100,7 +104,7 @@ class Contrastive(Loss):
         data_range: float = 1.0,
         negatives: int = 1,
         eps: float = 1e-7,
-        weight: float = 0.01,
+        weight: float = 1e-4,
     ):
         super().__init__(weight)
         if form not in ("ratio", "difference"):
