@@ -145,3 +145,14 @@ def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
 def test_an_unknown_objective_lists_what_was_measured() -> None:
     with pytest.raises(UserError, match="val/psnr_rgb"):
         objective.values({"val/psnr_rgb": 30.0}, "val/psnr")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_under_its_id_at_weights_and_biases(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    typed = [*TINY, "logger=[csv,wandb]", "logger.wandb.offline=true", f"run={tmp_path / 'run'}"]
+    stages.run(compose("train", [*typed, "trainer.max_steps=2"]))
+    stages.run(compose("train", [f"resume={tmp_path / 'run'}"]), ["trainer.max_steps=4"])
+    ids = [path.name.rpartition("-")[2] for path in (tmp_path / "run").glob("wandb/*run-*-*")]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1

@@ -63,7 +63,7 @@ def fit(
         initialise(net, cfg.init)
     checkpoint = _last(folder) if resume else None
     module = _module(cfg, net)
-    trainer = _trainer(cfg, callbacks)
+    trainer = _trainer(cfg, callbacks, folder if resume else None)
     distributed.check(trainer, data, sweep=trial.folder() is not None)
     if checkpoint is not None and not runs.follows():
         forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
@@ -125,10 +125,16 @@ def _module(cfg: DictConfig, net: nn.Module) -> SuperResolution:
     return SuperResolution(net, loss, build(cfg.optim), scheduler)
 
 
-def _trainer(cfg: DictConfig, more: Sequence[pl.Callback]) -> pl.Trainer:
+def _trainer(cfg: DictConfig, more: Sequence[pl.Callback], resumed: Path | None) -> pl.Trainer:
     callbacks = [build(callback) for callback in cfg.callbacks.values() if callback is not None]
     callbacks += more
-    loggers = [build(logger) for logger in (cfg.logger or {}).values() if logger is not None]
+    configs = [plain(logger) for logger in (cfg.logger or {}).values() if logger is not None]
+    # W&B names its folders by the run's id: under it, a resumed run goes on there, too.
+    known = sorted(resumed.glob("wandb/*run-*-*")) if resumed else []
+    for config in configs:
+        if known and config["_target_"].endswith("WandbLogger"):
+            config |= {"id": known[-1].name.rpartition("-")[2], "resume": "allow"}
+    loggers = [build(config) for config in configs]
     return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers or False})
 
 
