@@ -56,6 +56,23 @@ def test_the_table_is_the_result_file() -> None:
         assert cells == line(rows[slug]), slug
 
 
+def test_the_pruning_table_is_the_result_file() -> None:
+    found = json.loads((RESULTS.parent / "pruning_cpu.json").read_text())["importances"]
+    section = README.partition("\n## Prune\n")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^\| ([\w ,]+?) \| ([\d., ]+ \| [\d., ]+) \|$", section, re.M))
+    names = {
+        "loss change": ["loss_change"],
+        "random, three seeds": ["random", "random_1", "random_2"],
+    }
+    for title, cells in shown.items():
+        rows = [found[name] for name in names.get(title, [title.lower()])]
+        figures = [
+            ", ".join(f"{r[k]:.2f}" for r in rows) for k in ("psnr_y_pruned", "psnr_y_tuned")
+        ]
+        assert cells == " | ".join(figures), title
+    assert len(shown) == 5
+
+
 def line(row: dict) -> str:
     return " | ".join(
         [
