@@ -1,7 +1,5 @@
 """CPU time of two networks that take turns, for entries_cpu.py and originals.py."""
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -17,17 +15,6 @@ class Taken(NamedTuple):
     second_ms: float
     median: float
     min: float
-
-
-def keep_memory() -> None:
-    """Have glibc keep freed memory instead of handing it back only to ask for it again.
-
-    Asking again costs a forward pass nothing or a fifth of its time, as it happens, which is more
-    than most of the differences measured here.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for option, size in ((-1, 1 << 30), (-2, 1 << 28), (-3, 1 << 25)):  # trim, pad, mmap
-            libc.mallopt(option, size)
 
 
 def cpu_ms(call: Call) -> float:

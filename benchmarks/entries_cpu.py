@@ -17,9 +17,10 @@ import json
 from pathlib import Path
 
 import torch
-from cpu_time import in_turns, keep_memory
+from cpu_time import in_turns
 
 from esr import zoo
+from esr.metrics.allocator import keep_memory
 from esr.provenance import provenance
 
 OUT = Path(__file__).parent / "results" / "entries_cpu.json"

@@ -15,10 +15,11 @@ import json
 from pathlib import Path
 
 import torch
-from cpu_time import in_turns, keep_memory
+from cpu_time import in_turns
 from original_forms import ORIGINALS, original
 
 from esr import zoo
+from esr.metrics.allocator import keep_memory
 from esr.models.network import Network
 from esr.provenance import provenance
 

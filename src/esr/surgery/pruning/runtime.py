@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 
+from esr.metrics.allocator import keep_memory
 from esr.metrics.runtime import measure
 from esr.surgery.pruning import rebuild
 from esr.surgery.pruning.rebuild import Config
@@ -31,6 +32,8 @@ def ratio(
     rounds: int = ROUNDS,
 ) -> float:
     """Time of a network over that of another, in turns on one image: the median of the rounds."""
+    if torch.device(device).type == "cpu":
+        keep_memory()
     nets = [rebuild.build(c).to(device) for c in (config, original)]
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     found: list[float] = []
