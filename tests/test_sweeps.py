@@ -234,6 +234,9 @@ def test_unknown_objectives_list_what_is_measured() -> None:
     with pytest.raises(UserError, match=r"val/psnr is not measured.*val/B/ssim_y.*eff/flops_g"):
         objective.check("val/psnr", ["A", "B"])
     objective.check(["val/A/psnr_y", "eff/runtime_ms"], ["A", "B"])
+    objective.check(["val/A/psnr_y", "eff/runtime_ms"], None)  # before the data is looked at
+    with pytest.raises(UserError, match="val/psnr is not measured"):
+        objective.check("val/A/psnr", None)
 
 
 def test_the_trials_of_a_sweep_are_one_group(tmp_path: Path, monkeypatch) -> None:

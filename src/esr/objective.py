@@ -1,5 +1,6 @@
 """What a sweep optimises: metrics of the deployed network, by their keys."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from esr import evaluation
@@ -18,13 +19,21 @@ def directions(objective: Objective) -> list[str]:
     return ["minimize" if key.startswith("eff/") else "maximize" for key in keys(objective)]
 
 
-def check(objective: Objective, val_names: Sequence[str]) -> None:
+def check(objective: Objective, val_names: Sequence[str] | None) -> None:
     """Refuse a key that the evaluation will not give, before anything is trained.
+
+    Args:
+        objective: one key or several.
+        val_names: of the validation sets; None: not known yet, `val/ANY/psnr_y` may be right.
 
     Raises:
         UserError: it lists what will be measured.
     """
-    _require(objective, evaluation.keys(val_names))
+    measured = evaluation.keys(val_names or [])
+    wanted = keys(objective)
+    if val_names is None:
+        wanted = [re.sub(r"^val/.*/", "val/", key) for key in wanted]
+    _require(wanted, measured)
 
 
 def values(metrics: Mapping[str, float], objective: Objective) -> float | tuple[float, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from esr import objective
 from esr.errors import UserError
 from esr.sweeps import results
 
@@ -21,6 +22,7 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
     Raises:
         UserError: a range has no steps, or trials failed.
     """
+    objective.check(sweeper.config.objective, None)
     trials = combinations(sweeper, typed)
     for trial in trials:
         sweeper.compose(trial)  # a wrong name is told before anything runs

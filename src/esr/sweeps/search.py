@@ -28,6 +28,7 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
         UserError: the space, the objective or the storage does not fit, or nothing works.
     """
     cfg = sweeper.config
+    objective.check(cfg.objective, None)
     fixed, searched = space.split(typed, sweeper.space, sweeper.context.config_loader)
     sweeper.compose([*fixed, *space.corner(searched)])  # unknown keys are told before anything
     folder = Path(cfg.hydra.sweep.dir)
