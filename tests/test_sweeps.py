@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -155,6 +156,15 @@ def test_a_dead_workers_trial_is_taken_up(tmp_path: Path) -> None:
     lost.lock.release()  # what the system does when a process dies
     again = worker.ask(2)
     assert (again.number, again.overrides) == (lost.number, lost.overrides)
+
+
+def test_a_trial_whose_worker_died_while_it_was_drawn_is_dropped(tmp_path: Path) -> None:
+    worker = study(tmp_path)
+    optuna.load_study(
+        study_name="s", storage=f"sqlite:///{tmp_path / 'study.db'}", sampler=RandomSampler()
+    ).ask()  # a trial without parameters
+    assert worker.ask(1).number == 1
+    assert worker.counts()["running"] == 1
 
 
 def test_points_are_not_tried_twice(tmp_path: Path) -> None:

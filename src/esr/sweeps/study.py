@@ -26,7 +26,6 @@ from esr.sweeps import space
 from esr.sweeps.space import Space
 from esr.sweeps.storage import open_storage
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _DRAWS = 1000  # of points that were tried before, until the space counts as exhausted
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -98,13 +97,16 @@ class Study:
         None: there are enough, or every point of the space has been tried.
         """
         with self._alone():
-            found = self._study.get_trials(deepcopy=False)
-            for trial in found:
+            for trial in self._tried():
                 if trial.state == TrialState.RUNNING and self._is_mine(trial):
                     lock = self._hold(trial.number)
-                    if lock is not None:
+                    if lock is None:
+                        continue
+                    if trial.params.keys() == self.space.keys():
                         return self._asked(trial.number, trial.params, lock)
-            return None if len(_tried(found)) >= trials else self._new()
+                    self._drop(trial.number)  # its worker died while it was drawn
+                    lock.release()
+            return None if len(self._tried()) >= trials else self._new()
 
     def tell(self, asked: Asked, values: Sequence[float] | None, stopped: bool = False) -> None:
         """How a trial ended: with values, stopped early, or (neither) failed."""
@@ -115,20 +117,18 @@ class Study:
 
     def counts(self) -> dict[str, int]:
         """Trials by how they ended."""
-        states = [trial.state for trial in _tried(self._study.get_trials(deepcopy=False))]
+        states = [trial.state for trial in self._tried()]
         names = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
         names |= {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
         return {name: states.count(state) for name, state in names.items()}
 
     def _new(self) -> Asked | None:
-        before = _tried(self._study.get_trials(deepcopy=False))
-        points = [trial.params for trial in before]
+        points = [trial.params for trial in self._tried()]
         draw = self.seed + len(self._study.get_trials(deepcopy=False))
         self._study.sampler = self.sampler(seed=draw)
         trial = self._study.ask(self.space)
         if trial.params in points:  # a small space, or a sure sampler: nothing would be learnt
-            trial.set_user_attr("repeats", True)
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._drop(trial.number)
             point = self._untried(points, draw)
             if point is None:
                 return None
@@ -138,6 +138,20 @@ class Study:
         lock = self._hold(trial.number)
         assert lock is not None, "a new trial is nobody's"
         return self._asked(trial.number, trial.params, lock)
+
+    def _tried(self) -> list[FrozenTrial]:
+        """All that ran, run or are to be taken up: none that was dropped, none not yet drawn."""
+        attributes = self._study.user_attrs
+        return [
+            trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if f"dropped {trial.number}" not in attributes and trial.state != TrialState.WAITING
+        ]
+
+    def _drop(self, number: int) -> None:
+        """Forget a trial that will never run."""
+        self._study.set_user_attr(f"dropped {number}", True)
+        self._study.tell(number, state=TrialState.FAIL)
 
     def _untried(self, points: Sequence[dict[str, Any]], seed: int) -> dict[str, Any] | None:
         """A random point that is not among `points`; None: there seems to be none left."""
@@ -195,11 +209,6 @@ class Reporter:
         """Report a value at a step; True: the trial is hopeless."""
         self._trial.report(value, step)
         return self._trial.should_prune()
-
-
-def _tried(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """All but the draws that repeated an earlier one and were dropped."""
-    return [trial for trial in trials if "repeats" not in trial.user_attrs]
 
 
 def _difference(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
