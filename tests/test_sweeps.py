@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -24,7 +25,7 @@ from PIL import Image
 from esr import objective
 from esr.config import compose, conf_dir, options
 from esr.errors import UserError
-from esr.sweeps import results, space, trial
+from esr.sweeps import results, search, space, trial
 from esr.sweeps.storage import hidden, open_storage
 from esr.sweeps.study import Study
 
@@ -247,6 +248,25 @@ def test_unknown_objectives_list_what_is_measured() -> None:
     objective.check(["val/A/psnr_y", "eff/runtime_ms"], None)  # before the data is looked at
     with pytest.raises(UserError, match="val/psnr is not measured"):
         objective.check("val/A/psnr", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trials": "abc"}, "sweep.trials=abc: expected a whole number"),
+        ({"trials": 0}, "sweep.trials=0: expected a whole number"),
+        ({"parallel": -1}, "sweep.parallel=-1: expected"),
+        ({"directions": ["up"]}, "expected one of maximize or minimize"),
+        ({"directions": ["maximize", "minimize"]}, "for each of val/psnr_rgb"),
+    ],
+)
+def test_numbers_and_directions_are_checked_before_a_study_is_opened(
+    change: dict, message: str
+) -> None:
+    config = SimpleNamespace(objective="val/psnr_rgb")
+    given = {"config": config, "trials": 3, "parallel": None, "directions": None, **change}
+    with pytest.raises(UserError, match=message):
+        search.run(SimpleNamespace(**given), [])
 
 
 def test_the_trials_of_a_sweep_are_one_group(tmp_path: Path, monkeypatch) -> None:

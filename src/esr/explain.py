@@ -15,7 +15,7 @@ EXTRAS = {"optuna": "sweep", "submitit": "cluster", "joblib": "cluster"}
 
 def explain(error: BaseException) -> str:
     """What was found, what exists, and what to type instead."""
-    absent = re.search(r"No module named '(\w+)", f"{error} {error.__cause__}")
+    absent = re.search(r"No module named '(\w+)'", f"{error} {error.__cause__}")
     if absent and absent[1] in EXTRAS:
         return f"{absent[1]} is not installed: pip install 'esr[{EXTRAS[absent[1]]}]'"
     if isinstance(error, MissingConfigException):

@@ -14,6 +14,8 @@ from esr.sweeps.study import Asked, Study
 PATIENCE = 3
 """So many failures before anything succeeded end a search: it would only repeat them."""
 
+DIRECTIONS = ("maximize", "minimize")
+
 console = Console()
 
 
@@ -29,10 +31,11 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
     """
     cfg = sweeper.config
     objective.check(cfg.objective, None)
+    directions = sweeper.directions or objective.directions(cfg.objective)
+    _check(sweeper, directions, objective.keys(cfg.objective))
     fixed, searched = space.split(typed, sweeper.space, sweeper.context.config_loader)
     sweeper.compose([*fixed, *space.corner(searched)])  # unknown keys are told before anything
     folder = Path(cfg.hydra.sweep.dir)
-    directions = sweeper.directions or objective.directions(cfg.objective)
     study = Study(
         name=sweeper.name,
         storage=sweeper.storage,
@@ -63,6 +66,19 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
         raise UserError(f"all {len(failures)} trials failed, the last: {failures[-1]}")
     if sum(counts.values()) < sweeper.trials:
         console.print("the space has no more points than these; widen it to go on")
+
+
+def _check(sweeper: Any, directions: Sequence[str], keys: Sequence[str]) -> None:
+    """Refuse what Optuna would stumble over, before a study is opened."""
+    for name, number in (("trials", sweeper.trials), ("parallel", sweeper.parallel or 1)):
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"sweep.{name}={number}: expected a whole number, at least 1")
+    wrong = [direction for direction in directions if direction not in DIRECTIONS]
+    if wrong or len(directions) != len(keys):
+        raise UserError(
+            f"sweep.directions={list(directions)}: expected one of {' or '.join(DIRECTIONS)} for "
+            f"each of {', '.join(keys)}; leave it out, and costs go down and the others up"
+        )
 
 
 def _useful(counts: dict[str, int]) -> bool:
