@@ -289,6 +289,13 @@ def test_unknown_stage_and_stage_without_recipe(tmp_path: Path):
         start(tmp_path / "r", {}, "stage=warm")
 
 
+@pytest.mark.parametrize("typed", ["budget.steps=abc", "budget.steps=-1", "budget.patch_size=x"])
+def test_a_budget_that_is_no_count_is_refused(typed: str, tmp_path: Path):
+    words = ["budget=smoke", typed] if "steps" not in typed else [typed]
+    with pytest.raises(UserError, match=f"{typed}: expected a whole number"):
+        start(tmp_path / "r", THREE, *words)
+
+
 def test_a_budget_shortens_a_single_run_as_a_recipe_of_one_stage(tmp_path: Path):
     typed = [word for word in TINY if not word.startswith("trainer.max_steps")]
     typed += [f"run={tmp_path / 'r'}", "budget.steps=2"]

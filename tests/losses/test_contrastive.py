@@ -129,3 +129,8 @@ def test_bad_arguments_are_named():
         Contrastive(layer_weights=(1.0,))
     with pytest.raises(UserError, match=r"4 negatives.*got 2.*data.batch_size=4"):
         Contrastive(negatives=4)(sr, hr, lr)
+
+
+def test_an_extractor_that_sees_nothing_is_refused():
+    with pytest.raises(UserError, match="positive data_range, such as 1 or 255; got 0"):
+        Contrastive(data_range=0)

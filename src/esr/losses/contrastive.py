@@ -54,6 +54,10 @@ class RandomFeatures(nn.Module):
         super().__init__()
         if len(widths) != 2 or min(widths) < 1:
             raise UserError(f"the extractor takes two widths, such as [3, 3]; got {list(widths)}")
+        if data_range <= 0:
+            raise UserError(
+                f"the extractor needs a positive data_range, such as 1 or 255; got {data_range}"
+            )
         generator = torch.Generator("cpu").manual_seed(seed)
         for name, channels, width in (
             ("first", 3, widths[0]),

@@ -151,6 +151,9 @@ def _key(override: str) -> str:
 
 def _scale(configs: Sequence[DictConfig], budget: Any, typed: set[str]) -> None:
     """Shorten the stages in proportion, and shrink patches and batches, unless typed."""
+    for key in ("steps", "patch_size", "batch_size"):
+        if budget[key] is not None and (not isinstance(budget[key], int) or budget[key] < 1):
+            raise UserError(f"budget.{key}={budget[key]}: expected a whole number, at least 1")
     trained = [cfg for cfg in configs if cfg.trainer.max_steps > 0]
     if not trained:
         return
