@@ -1,7 +1,7 @@
 """Score a checkpoint, a challenge entry or a whole challenge: see `python evaluate.py --help`."""
 
 try:
-    from esr.cli import evaluate
+    from esr.commands.cli import evaluate
 except ModuleNotFoundError as error:
     if error.name != "esr":
         raise

@@ -1,7 +1,7 @@
 """Train a network, or run a whole recipe: `python train.py --help` shows what can be typed."""
 
 try:
-    from esr.cli import train
+    from esr.commands.cli import train
 except ModuleNotFoundError as error:
     if error.name != "esr":
         raise

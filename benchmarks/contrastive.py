@@ -15,7 +15,7 @@ import json
 import statistics
 from pathlib import Path
 
-from esr import stages
+from esr.commands import train as stages
 from esr.config import compose
 from esr.provenance import provenance
 

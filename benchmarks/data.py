@@ -25,14 +25,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from esr.data.augment import Finishing
 from esr.data.device import DeviceBatches
-from esr.data.finishing import Finishing
 from esr.data.images import read_rgb
-from esr.data.opening import Kind, open_store
+from esr.data.open import Kind, open_store
 from esr.data.patches import PatchBatches, TrainLoader
 from esr.data.resize import imresize
-from esr.data.sampler import PatchSampler
-from esr.data.schedule import Schedule
+from esr.data.sampling import PatchSampler, Schedule
 from esr.data.sets import ImageSet, Pair, Sample
 from esr.provenance import provenance
 
@@ -176,7 +175,7 @@ def status():
         return {k: int(v.split()[0]) / 1024 for k, v in pairs if k in ("RssAnon", "RssFile")}
 begin = time.perf_counter()
 cpu = time.process_time
-from esr.datamodule import SRData
+from esr.training.datamodule import SRData
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from data import Copies

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from esr import zoo
 from esr.config import build, compose
+from esr.console import markdown
 from esr.metrics.complexity import complexity
 from esr.models.network import Network
-from esr.report import markdown
+from esr.zoo import entries as zoo
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ntire2022.md"

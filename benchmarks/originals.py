@@ -18,10 +18,10 @@ import torch
 from cpu_time import in_turns
 from original_forms import ORIGINALS, original
 
-from esr import zoo
-from esr.metrics.allocator import keep_memory
+from esr.metrics.hardware import keep_memory
 from esr.models.network import Network
 from esr.provenance import provenance
+from esr.zoo import entries as zoo
 
 OUT = Path(__file__).parent / "results" / "originals_cpu.json"
 PROTOCOL = "1x3x128x128 float32, 1 thread, CPU time, freed memory kept, in turns"

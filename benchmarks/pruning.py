@@ -18,14 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr import zoo
 from esr.config import build, compose, plain
-from esr.evaluation import fidelity
+from esr.console import write_json
+from esr.evaluation.measure import fidelity
 from esr.metrics.complexity import complexity
 from esr.provenance import provenance
-from esr.report import write_json
+from esr.surgery import importance
+from esr.surgery import timing as runtime
 from esr.surgery.prune import Prune
-from esr.surgery.pruning import importance, runtime
+from esr.zoo import entries as zoo
 
 IMPORTANCES = {
     "taylor": importance.Taylor(),

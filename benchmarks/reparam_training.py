@@ -19,7 +19,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import torch
 
-from esr import stages
+from esr.commands import train as stages
 from esr.config import compose
 
 FORMS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from esr import stages
+from esr.commands import train as stages
 from esr.config import compose
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from esr.data.augment import PERMUTATIONS, dihedral, finished, permute_channels, to_float
+from esr.data.augment import (
+    PERMUTATIONS,
+    Finishing,
+    cutblur,
+    dihedral,
+    finished,
+    mixup,
+    permute_channels,
+    to_float,
+)
 from esr.data.degradation import Degradation, hash_normal, hash_uniform
-from esr.data.finishing import Finishing
-from esr.data.mixing import cutblur, mixup
 from esr.data.resize import resize
 from esr.errors import UserError
 

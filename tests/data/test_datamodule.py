@@ -7,8 +7,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from esr.config import build, compose
 from esr.data.sets import Folder, Sample
-from esr.datamodule import SRData
 from esr.errors import UserError
+from esr.training.datamodule import SRData
 
 
 class Recorder(pl.LightningModule):

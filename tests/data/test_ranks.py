@@ -10,7 +10,7 @@ SCRIPT = """
 import json, sys
 import pytorch_lightning as pl, torch
 from esr.data.sets import Folder
-from esr.datamodule import SRData
+from esr.training.datamodule import SRData
 
 class Net(pl.LightningModule):
     def __init__(self):

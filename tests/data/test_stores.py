@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from esr.data.augment import Finishing
 from esr.data.device import DeviceBatches
-from esr.data.finishing import Finishing
-from esr.data.opening import open_store
+from esr.data.open import open_store
 from esr.data.patches import PatchBatches, TrainLoader
-from esr.data.sampler import PatchSampler
-from esr.data.schedule import Schedule
+from esr.data.sampling import PatchSampler, Schedule
 from esr.data.sets import Folder
 from esr.errors import UserError
 

@@ -6,14 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from esr.errors import UserError
-from esr.metrics.fidelity import (
-    PSNRRGB,
-    PSNRY,
-    SSIMY,
-    psnr_rgb,
-    psnr_y,
-    ssim_y,
-)
+from esr.metrics.fidelity import PSNRRGB, PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from torch import nn
 
 from esr.errors import UserError
 from esr.metrics import memory, runtime
-from esr.metrics.sensors import sensors
+from esr.metrics.hardware import sensors
 
 
 class Sleeping(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from esr.models.reparam.block import Block
-from esr.models.reparam.conv_lora import ConvLoRA
+from esr.models.reparam.blocks import ConvLoRA
 
 CONV_DIR = Path(__file__).parents[2] / "conf" / "conv"
 BLOCKS = sorted(

@@ -14,13 +14,13 @@ import torch
 from seeded import COMPUTED, seeded
 from torch import nn
 
-from esr import zoo
 from esr.config import build, compose, experiments_dir
 from esr.data.images import read_rgb
 from esr.errors import UserError
 from esr.metrics.complexity import complexity
 from esr.metrics.fidelity import psnr_rgb, psnr_y
 from esr.models.network import Network
+from esr.zoo import entries as zoo
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = json.loads((REFERENCE / "ntire2022.json").read_text())

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr import zoo
 from esr.config import build, compose
 from esr.errors import UserError
+from esr.evaluation.tiling import Tiling, Upscaler
 from esr.models.imdeception import BlockAttention
 from esr.models.imdtn import IMDTN
 from esr.models.nasnet_bn import CHOICES, InvertedResidual, NASNetBN, Residual
 from esr.models.nlffc import NLFFC
-from esr.tiling import Tiling, Upscaler
+from esr.zoo import entries as zoo
 
 
 def test_a_position_of_the_searched_network_is_one_override() -> None:

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from esr.models.mean_shift import DIV2K_MEAN, MeanShift
-from esr.models.norms import ChannelNorm, normed_conv
+from esr.models.parts.layers import DIV2K_MEAN, ChannelNorm, MeanShift, normed_conv
 
 
 def test_channel_norm_standardises_each_pixel() -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from esr.config import build, compose
-from esr.models.edsr import EDSR
-from esr.models.imdn_paper import IMDNPaper
+from esr.models.imdn import IMDNPaper
 from esr.models.lkdn import LKDN, SeparableConvRep
 from esr.models.pan import PAN
+from esr.models.plain import EDSR
 from esr.models.safmn import SAFMN
 from esr.surgery.fuse import fusable, fuse
 

@@ -7,8 +7,8 @@ from reparam_cases import BLOCKS, by_branches, factory, photograph, train_a_litt
 from torch import nn
 
 from esr.errors import UserError
+from esr.models.reparam.blocks import ECB
 from esr.models.reparam.branches import Chain, Identity
-from esr.models.reparam.ecb import ECB
 from esr.surgery.fuse import fuse
 
 SIZE3 = {"acb", "ecb", "edbb", "reprfn"}

@@ -6,11 +6,10 @@ import pytest
 import torch
 from reparam_cases import BLOCKS, by_branches, photograph, train_a_little
 
-from esr import zoo
 from esr.config import build, compose, plain
 from esr.errors import UserError
-from esr.surgery.fuse import deploy_config, fusable, fuse
-from esr.surgery.unfuse import load_plain
+from esr.surgery.fuse import deploy_config, fusable, fuse, load_plain
+from esr.zoo import entries as zoo
 
 SMALL = {  # models that take `conv`, at widths that keep the product of models and blocks quick
     "rlfn": {"width": 10, "mid": 12, "depth": 1},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from esr.config import build, compose
-from esr.models.windows import WindowAttention, merge, partition, shift_mask
+from esr.models.parts.transformers import WindowAttention, merge, partition, shift_mask
 
 
 def by_definition(layer: WindowAttention, x: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ from esr.metrics.complexity import complexity
 from esr.models.imdn import IMDN
 from esr.models.rfdn import RFDN
 from esr.models.rlfn import RLFN
+from esr.surgery import budget, importance, rebuild
 from esr.surgery.prune import Prune
-from esr.surgery.pruning import budget, importance, rebuild
-from esr.surgery.pruning.widths import analyse
+from esr.surgery.widths import analyse
 
 pytest.importorskip("torch_pruning")
 
@@ -69,7 +69,7 @@ def test_rlfn_becomes_the_challenge_winner():
     ],
 )
 def test_official_weights_load_into_what_was_pruned(shared: Path, entry, wide, widths):
-    from esr import zoo
+    from esr.zoo import entries as zoo
 
     folder = shared / "ntire2022" / "weights"
     official = zoo.load(f"ntire2022/{entry}", folder=folder)
@@ -123,7 +123,7 @@ def test_channels_that_contribute_nothing_leave_no_trace(net, config, widths):
 
 
 def test_the_result_is_an_ordinary_network(tmp_path: Path):
-    from esr import checkpoints
+    from esr.zoo import open as checkpoints
 
     net, config = small_rlfn()
     before = copy.deepcopy(net.state_dict())
@@ -258,11 +258,14 @@ def test_batch_norm_scale_reads_batch_norms_and_refuses_without():
 
 
 def test_training_form_is_merged_first():
-    from esr.models.reparam.ecb import ECB
+    from esr.models.reparam.blocks import ECB
 
     torch.manual_seed(0)
     net = RLFN(width=12, mid=16, depth=2, esa_width=8, conv=ECB)
-    config = {**RLFN_CONFIG, "conv": {"_target_": "esr.models.reparam.ecb.ECB", "_partial_": True}}
+    config = {
+        **RLFN_CONFIG,
+        "conv": {"_target_": "esr.models.reparam.blocks.ECB", "_partial_": True},
+    }
     pruned, smaller = Prune(widths={"mid": 12})(net, config)
     assert "conv" not in smaller
     assert type(pruned.blocks[0].convs[0]) is nn.Conv2d
@@ -333,7 +336,7 @@ def test_a_configuration_of_another_network_is_refused():
 
 
 def test_runtime_search_finds_the_width_behind_noise():
-    from esr.surgery.pruning.runtime import search
+    from esr.surgery.timing import search
 
     noise = iter([1.03, 0.97, 1.02, 0.99, 1.01, 0.98, 1.0, 1.01, 0.99, 1.0])
 
@@ -347,7 +350,7 @@ def test_runtime_search_finds_the_width_behind_noise():
 
 
 def test_runtime_that_cannot_be_reached_says_what_can():
-    from esr.surgery.pruning.runtime import search
+    from esr.surgery.timing import search
 
     def candidate(share: float) -> dict | None:
         return {"width": share} if share > 0.1 else None
@@ -358,7 +361,7 @@ def test_runtime_that_cannot_be_reached_says_what_can():
 
 
 def test_calibration_takes_what_it_needs_and_no_more():
-    from esr.surgery.pruning.calibration import draw
+    from esr.surgery.importance import draw
 
     assert sum(len(batch["lr"]) for batch in draw(patches(4) * 3, 6)) == 6
     assert sum(len(batch["lr"]) for batch in draw(patches(4), 6)) == 4

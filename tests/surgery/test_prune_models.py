@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from esr.config import build, compose, conf_dir, plain
+from esr.surgery import rebuild
 from esr.surgery.fuse import deploy_config, fuse
+from esr.surgery.importance import FilterNorm
 from esr.surgery.prune import take
-from esr.surgery.pruning import rebuild
-from esr.surgery.pruning.importance import FilterNorm
-from esr.surgery.pruning.widths import analyse, lower
+from esr.surgery.widths import analyse, lower
 
 pytest.importorskip("torch_pruning")
 

@@ -3,7 +3,13 @@
 Patches are uint8 or float, (N, H, W, C) with square H = W.
 """
 
+from fractions import Fraction
+
 import torch
+
+from esr.data.degradation import Degradation, hash_uniform
+from esr.data.resize import resize
+from esr.errors import UserError
 
 PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -63,3 +69,121 @@ def finished(x: torch.Tensor, code: torch.Tensor, channels: torch.Tensor | None)
         else:
             out[n] = patch
     return out.div_(255)
+
+
+# Augmentations that mix pixels, on the device: mixup of two patches, and CutBlur.
+#
+# Both are driven by the numbers that the sampler drew, and a patch's partner is its neighbour in the
+# run (samples 2k and 2k+1), so the result does not depend on how a batch is divided among devices.
+
+
+def mixup(
+    lr: torch.Tensor, hr: torch.Tensor, uniform: torch.Tensor, probability: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend some pairs of patches with their neighbour: share * own + (1 - share) * neighbour's.
+
+    Both patches of two neighbours are blended or neither, each with its own share in [0.5, 1), so
+    that each stays the dominant one.
+
+    Args:
+        lr: float (N, 3, h, w), N even.
+        hr: float (N, 3, H, W).
+        uniform: drawn numbers in [0, 1), (N, 2).
+        probability: of a blend.
+
+    Raises:
+        UserError: the number of patches on this device is odd.
+    """
+    count = len(lr)
+    if count % 2:
+        raise UserError(f"data.mixup pairs patches: {count} a device is odd, change batch_size")
+    partner = torch.arange(count, device=lr.device) ^ 1
+    chosen = uniform[:, 0].view(-1, 2)[:, 0].repeat_interleave(2) < probability
+    share = torch.where(chosen, 0.5 + uniform[:, 1] / 2, torch.ones_like(uniform[:, 1]))
+    share = share.view(-1, 1, 1, 1)
+    return torch.lerp(lr[partner], lr, share), torch.lerp(hr[partner], hr, share)
+
+
+def cutblur(
+    lr: torch.Tensor, hr: torch.Tensor, uniform: torch.Tensor, probability: float
+) -> torch.Tensor:
+    """Make LR clean within a box, or outside of it: the network learns where to restore, and how
+    much.
+
+    CutBlur (Yoo et al., CVPR 2020, arXiv:2004.00448) pastes HR pixels into an LR image of HR size.
+    Networks that take small LR images cannot see HR pixels, so the box is filled with the clean
+    reduction of HR, which needs LR that is degraded beyond bicubic.
+
+    Args:
+        lr: degraded, float (N, 3, h, w).
+        hr: float (N, 3, H, W).
+        uniform: drawn numbers in [0, 1), (N, 6): apply, height, width, top, left, side.
+        probability: of applying it.
+
+    Returns:
+        LR of the same shape.
+    """
+    height, width = lr.shape[-2:]
+    clean = resize(hr, Fraction(width, hr.shape[-1])).clamp(0, 1)
+    tall = (height * (0.2 + 0.5 * uniform[:, 1])).floor()
+    wide = (width * (0.2 + 0.5 * uniform[:, 2])).floor()
+    top = (uniform[:, 3] * (height - tall + 1)).floor()
+    left = (uniform[:, 4] * (width - wide + 1)).floor()
+    rows = torch.arange(height, device=lr.device).view(1, -1, 1)
+    columns = torch.arange(width, device=lr.device).view(1, 1, -1)
+    box = _within(rows, top, tall) & _within(columns, left, wide)
+    box = box ^ (uniform[:, 5] < 0.5).view(-1, 1, 1)
+    use = box & (uniform[:, 0] < probability).view(-1, 1, 1)
+    return torch.where(use[:, None], clean, lr)
+
+
+def _within(line: torch.Tensor, first: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    first, count = first.view(-1, 1, 1), count.view(-1, 1, 1)
+    return (line >= first) & (line < first + count)
+
+
+# What the device does with a batch before the network sees it.
+
+
+Batch = dict[str, torch.Tensor]
+
+
+class Finishing:
+    """From uint8 patches and their codes to `{"lr", "hr"}`, float RGB NCHW in [0, 1].
+
+    Args:
+        degradation: makes LR worse than bicubic; None: leaves it.
+        mixup: probability that two neighbouring patches are blended.
+        cutblur: probability that a box of LR stays clean (or everything else does).
+
+    Raises:
+        UserError: a probability is out of bounds, or CutBlur has nothing to undo.
+    """
+
+    def __init__(
+        self, degradation: Degradation | None = None, mixup: float = 0.0, cutblur: float = 0.0
+    ):
+        for name, value in (("mixup", mixup), ("cutblur", cutblur)):
+            if not 0 <= value <= 1:
+                raise UserError(f"data.{name} is a probability in [0, 1], got {value}")
+        if cutblur and degradation is None:
+            raise UserError(
+                "data.cutblur swaps degraded for clean LR, so it changes nothing without a "
+                "degradation: type data/degradation=realistic, or data.cutblur=0"
+            )
+        self._degradation, self._mixup, self._cutblur = degradation, mixup, cutblur
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Batch:
+        """Finish a batch of `PatchBatches`, or one that the device's store already laid out."""
+        lr, hr, seed = batch["lr"], batch["hr"], batch["seed"]
+        if "code" in batch:
+            lr, hr = (finished(x, batch["code"], batch.get("channels")) for x in (lr, hr))
+        if self._degradation is not None:
+            lr = self._degradation(lr, hr, seed)
+        draws = hash_uniform(seed ^ 0x6D6978, 8) if self._mixup or self._cutblur else None
+        if draws is not None and self._cutblur:
+            lr = cutblur(lr, hr, draws[:, :6], self._cutblur)
+        if draws is not None and self._mixup:
+            lr, hr = mixup(lr, hr, draws[:, 6:], self._mixup)
+        return {"lr": lr, "hr": hr}

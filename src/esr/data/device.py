@@ -9,8 +9,7 @@ import torch
 
 from esr.data.augment import PERMUTATIONS
 from esr.data.patches import Batch, PatchBatches
-from esr.data.sampler import Draws, PatchSampler
-from esr.data.schedule import Schedule
+from esr.data.sampling import Draws, PatchSampler, Schedule
 from esr.data.store import Store
 from esr.errors import UserError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from esr.data.progress import Progress, announce
+from esr.console import Progress, announce
 from esr.errors import UserError
 
 _CHUNK = 1 << 20

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from esr.console import announce
 from esr.data.images import MAX_PIXELS
-from esr.data.progress import announce
 from esr.data.sets import Pair
 from esr.data.store import ArrayStore, Checked, check, decode, fingerprint, parallel
 from esr.errors import UserError

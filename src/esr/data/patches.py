@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from esr.data.sampler import Draws, PatchSampler
-from esr.data.schedule import Schedule
+from esr.data.sampling import Draws, PatchSampler, Schedule
 from esr.data.store import Store
 from esr.errors import UserError
 

@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from esr.console import Progress
 from esr.data.images import MAX_PIXELS, Header, read_header, read_rgb
-from esr.data.progress import Progress
 from esr.data.resize import imresize
 from esr.data.sets import Pair
 from esr.errors import UserError

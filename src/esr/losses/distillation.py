@@ -1,7 +1,7 @@
 """Distillation: a frozen teacher supervises the output or the features of the student.
 
 All terms take `teacher` (a network, or a function that makes it: in a configuration, see
-`esr.teachers.load`) and `precision`. Features are named as in the networks, "blocks.3"; `pairs`
+`esr.zoo.open.load`) and `precision`. Features are named as in the networks, "blocks.3"; `pairs`
 maps modules of the student to those of the teacher, which must have the same height and width.
 """
 

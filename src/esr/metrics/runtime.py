@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from esr.errors import UserError
-from esr.metrics.sensors import sensors
+from esr.metrics.hardware import sensors
 
 Times = list[list[float]]
 """Milliseconds of one pass, by image and network."""

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from esr.models.mean_shift import MeanShift
 from esr.models.network import Network
-from esr.models.upsampling import resize
+from esr.models.parts.layers import MeanShift, resize
 
 
 class ContrastAttention(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.layers import leaky_relu
-from esr.models.trunks import FusionTrunk
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.gates import ESA
+from esr.models.parts.layers import leaky_relu
 
 
 class AttendedBlock(nn.Module):

@@ -7,10 +7,10 @@ a learnt weight per channel where the paper has contrast-aware channel attention
 import torch
 from torch import nn
 
-from esr.models.bsconv import BSConv, PointwiseGELU, PointwiseLinear
-from esr.models.esa import ESA, ContextGate, PooledContext
-from esr.models.rfdb import RFDB
-from esr.models.trunks import FusionTrunk
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.gates import ESA, ContextGate, PooledContext
+from esr.models.parts.layers import BSConv, PointwiseGELU, PointwiseLinear
+from esr.models.rfdn import RFDB
 
 
 class BSDB(RFDB):

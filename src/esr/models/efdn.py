@@ -7,9 +7,10 @@ joined in pairs. Its output is clamped, and the last pair is cells 2 and 4, not 
 import torch
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.layers import pixel_shuffle_tail
-from esr.models.network import ConvFactory, Network
+from esr.models.arguments import ConvFactory
+from esr.models.network import Network
+from esr.models.parts.gates import ESA
+from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class EFDNCell(nn.Module):

@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.layers import pixel_shuffle_tail
-from esr.models.network import ConvFactory, Network
+from esr.models.arguments import ConvFactory
+from esr.models.network import Network
+from esr.models.parts.gates import ESA
+from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class ESABlock(nn.Module):

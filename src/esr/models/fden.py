@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.layers import leaky_relu
-from esr.models.trunks import FusionTrunk
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.layers import leaky_relu
 
 
 def enlarge(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.attention import HFAB
-from esr.models.network import ConvFactory
-from esr.models.reparam.normed_hfab import NormedHFAB
-from esr.models.trunks import SeriesTrunk
+from esr.models.arguments import ConvFactory
+from esr.models.outlines import SeriesTrunk
+from esr.models.parts.gates import HFAB
+from esr.models.reparam.attention import NormedHFAB
 
 
 class ConvPair(nn.Module):

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.gates import SpatialMask
-from esr.models.trunks import FusionTrunk
-from esr.models.windows import SwinBlock, missing
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.gates import ESA, SpatialMask
+from esr.models.parts.transformers import SwinBlock, missing
 
 
 class HybridBlock(nn.Module):

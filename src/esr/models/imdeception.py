@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.layers import leaky_relu, pixel_shuffle_tail
 from esr.models.network import Network
-from esr.models.windows import merge, missing, partition
+from esr.models.parts.layers import leaky_relu, pixel_shuffle_tail
+from esr.models.parts.transformers import merge, missing, partition
 
 
 class GroupedConv(nn.Module):

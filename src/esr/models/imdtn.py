@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from esr.models.layers import leaky_relu
-from esr.models.trunks import FusionTrunk
-from esr.models.windows import SwinBlock
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.layers import leaky_relu
+from esr.models.parts.transformers import SwinBlock
 
 
 def mirror(x: torch.Tensor, dim: int, length: int) -> torch.Tensor:

@@ -8,10 +8,9 @@ each separable convolution has identities around both halves and a 1x1 beside th
 import torch
 from torch import nn
 
-from esr.models.layers import Activation
-from esr.models.network import ConvFactory
-from esr.models.norms import ChannelNorm
-from esr.models.trunks import FusionTrunk
+from esr.models.arguments import Activation, ConvFactory
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.layers import ChannelNorm
 
 COPIES = 4
 """How often the image enters, side by side."""

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.gates import ChannelMask, PixelMask
 from esr.models.network import Network
-from esr.models.upsampling import steps
+from esr.models.parts.gates import ChannelMask, PixelMask
+from esr.models.parts.layers import steps
 
 
 def conv_act(inputs: int, outputs: int, kernel_size: int) -> nn.Sequential:

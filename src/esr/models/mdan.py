@@ -6,10 +6,8 @@ The attention takes a softmax over all pixels, so the output depends on how an i
 import torch
 from torch import nn
 
-from esr.models.mean_shift import MeanShift
 from esr.models.network import Network
-from esr.models.norms import normed_conv
-from esr.models.upsampling import resize
+from esr.models.parts.layers import MeanShift, normed_conv, resize
 
 
 class SeparableConv(nn.Sequential):

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from esr.models.gates import PixelMask
-from esr.models.trunks import SeriesTrunk
+from esr.models.outlines import SeriesTrunk
+from esr.models.parts.gates import PixelMask
 
 
 class MDSA(nn.Module):

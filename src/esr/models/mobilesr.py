@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.models.network import Network
-from esr.models.upsampling import ShuffleSteps, resize
-from esr.models.windows import WindowAttention, missing
+from esr.models.parts.layers import ShuffleSteps, resize
+from esr.models.parts.transformers import WindowAttention, missing
 
 
 class Transformer(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 from esr.errors import UserError
 from esr.models.network import Network
-from esr.models.upsampling import resize, steps
+from esr.models.parts.layers import resize, steps
 
 
 class InvertedResidual(nn.Module):

@@ -2,31 +2,24 @@
 
 Images are RGB in [0, 1] on both sides of every network. Many published weights were trained on
 0..255; such a network multiplies inside (`data_range=255`), so that no caller ever has to know.
-"""
 
-from collections.abc import Callable
+Unless a module says otherwise, its `forward` maps (N, C, H, W) to the same shape.
+"""
 
 import torch
 from torch import nn
 
 from esr.errors import UserError
-
-ConvFactory = Callable[..., nn.Module]
-"""Has the signature of `nn.Conv2d`: the convolution itself, or a block that merges into one."""
+from esr.models.arguments import DataRange, Scale
 
 
 class Network(nn.Module):
-    """Base of the super-resolution networks; a subclass defines `body`.
-
-    Args:
-        scale: side length of the output in units of the input's: 2, 3 or 4.
-        data_range: the value range that the weights expect: 1 or 255.
-    """
+    """Base of the super-resolution networks; a subclass defines `body`."""
 
     min_size: int = 1
     """Smallest height and width of an input in pixels."""
 
-    def __init__(self, scale: int = 4, data_range: float = 1.0):
+    def __init__(self, scale: Scale = 4, data_range: DataRange = 1.0):
         super().__init__()
         self.scale = scale
         self.data_range = data_range

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from esr.models.network import Network
-from esr.models.upsampling import resize
+from esr.models.parts.layers import resize
 
 
 class SpectralConv(nn.Module):

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.layers import pixel_shuffle_tail
-from esr.models.mean_shift import MeanShift
 from esr.models.network import Network
+from esr.models.parts.gates import ESA
+from esr.models.parts.layers import MeanShift, pixel_shuffle_tail
 
 
 def preactivated(inputs: int, outputs: int, kernel_size: int = 1) -> nn.Sequential:

@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.esa import ContextGate, PooledContext
-from esr.models.layers import leaky_relu
-from esr.models.norms import normed_conv
-from esr.models.trunks import SeriesTrunk
+from esr.models.outlines import SeriesTrunk
+from esr.models.parts.gates import ContextGate, PooledContext
+from esr.models.parts.layers import leaky_relu, normed_conv
 
 
 class WeightedResidual(nn.Module):

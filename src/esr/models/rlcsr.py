@@ -7,12 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.esa import ContextGate, PooledContext
-from esr.models.gates import ChannelMask, SpatialMask
 from esr.models.network import Network
-from esr.models.norms import normed_conv
-from esr.models.rfdb import RFDB
-from esr.models.upsampling import resize
+from esr.models.parts.gates import ChannelMask, ContextGate, PooledContext, SpatialMask
+from esr.models.parts.layers import normed_conv, resize
+from esr.models.rfdn import RFDB
 
 
 class AsymmetricConv(nn.Module):

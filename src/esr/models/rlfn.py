@@ -4,28 +4,25 @@ Kong et al., CVPR 2022 workshops. The challenge's network is a pruned one: 4 blo
 between the blocks and 48 inside; the paper's RLFN has 6 blocks of 52, RLFN-S 6 of 48.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from esr.models.esa import ESA
-from esr.models.layers import leaky_relu, per_block
-from esr.models.network import ConvFactory
-from esr.models.trunks import SeriesTrunk
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, PerBlock, Scale
+from esr.models.outlines import SeriesTrunk
+from esr.models.parts.gates import ESA
+from esr.models.parts.layers import leaky_relu, per_block
 
 
 class RLFB(nn.Module):
-    """Three 3x3 convolutions with activations, a skip, a 1x1 convolution and a light ESA.
+    """Three 3x3 convolutions with activations, a skip, a 1x1 convolution and a light ESA."""
 
-    Args:
-        width: channels of the input and the output.
-        mid: channels between the three convolutions.
-        esa_width: channels inside the attention.
-        conv: makes the 3x3 convolutions.
-    """
-
-    def __init__(self, width: int, mid: int, esa_width: int = 16, conv: ConvFactory = nn.Conv2d):
+    def __init__(
+        self,
+        width: Channels,
+        mid: Channels,  # between the three convolutions
+        esa_width: Channels = 16,
+        conv: ConvFactory = nn.Conv2d,
+    ):
         super().__init__()
         self.convs = nn.ModuleList(
             [
@@ -39,7 +36,6 @@ class RLFB(nn.Module):
         self.act = leaky_relu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         y = x
         for conv in self.convs:
             y = self.act(conv(y))
@@ -47,29 +43,19 @@ class RLFB(nn.Module):
 
 
 class RLFN(SeriesTrunk):
-    """Residual local feature blocks in series.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels between the blocks.
-        mid: channels inside the blocks, one number or one a block.
-        depth: blocks.
-        esa_width: channels inside the attention.
-        conv: makes the 3x3 convolutions of the blocks.
-    """
+    """Residual local feature blocks in series."""
 
     min_size = ESA.min_size
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 46,
-        mid: int | Sequence[int] = 48,
-        depth: int = 4,
-        esa_width: int = 16,
-        conv: ConvFactory = nn.Conv2d,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 46,
+        mid: PerBlock = 48,  # inside the blocks
+        depth: Depth = 4,
+        esa_width: Channels = 16,  # inside the attention
+        conv: ConvFactory = nn.Conv2d,  # of the blocks' 3x3 convolutions
     ):
         blocks = (RLFB(width, m, esa_width, conv) for m in per_block(mid, depth, "mid"))
         super().__init__(scale, data_range, width, blocks)

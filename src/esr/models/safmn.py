@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.layers import pixel_shuffle_tail
 from esr.models.network import Network
-from esr.models.norms import ChannelNorm
+from esr.models.parts.layers import ChannelNorm, pixel_shuffle_tail
 
 
 class Modulation(nn.Module):

@@ -10,8 +10,9 @@ because that one works in place.
 import torch
 from torch import nn
 
-from esr.models.layers import pixel_shuffle_tail
-from esr.models.network import ConvFactory, Network
+from esr.models.arguments import ConvFactory
+from esr.models.network import Network
+from esr.models.parts.layers import pixel_shuffle_tail
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 

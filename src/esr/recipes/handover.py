@@ -14,15 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from esr import teachers
-from esr.callbacks.checkpoint import BEST, LAST
 from esr.config import build, plain
 from esr.errors import UserError
 from esr.losses.weighted import WeightedLoss
+from esr.models.state import mismatch
 from esr.recipes.jobs import INIT, Job, blaming
-from esr.recipes.reading import smallest
+from esr.recipes.stages import smallest
 from esr.surgery.fuse import deploy_config, fuse
-from esr.weights import mismatch
+from esr.training.callbacks.checkpoint import BEST, LAST
+from esr.zoo import open as teachers
 
 OF_MODEL = ("model", "conv", "scale")
 """Overrides that begin so are about the network."""
@@ -53,7 +53,7 @@ def check(job: Job) -> None:
         if job.source:
             _settle(job, build(job.source.cfg.model), rehearse=True)
         elif job.stage.init:
-            _settle(job, teachers.load(job.stage.init), rehearse=True)
+            _settle(job, teachers.teacher(job.stage.init), rehearse=True)
         net = build(job.cfg.model)
         patch, least = smallest(job.cfg.data.patch_size), getattr(net, "min_size", 1)
         if job.cfg.trainer.max_steps > 0 and patch // job.cfg.scale < least:
@@ -116,7 +116,7 @@ def start(job: Job) -> None:
             net = build(job.source.cfg.model)
             net.load_state_dict(_weights(job.source, job.stage.weights))
         else:
-            net = teachers.load(job.stage.init)
+            net = teachers.teacher(job.stage.init)
         state = _settle(job, net)
     job.folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

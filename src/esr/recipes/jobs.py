@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from esr.config import plain
 from esr.errors import UserError
-from esr.recipes.reading import Stage
+from esr.recipes.stages import Stage
 
 INIT = "init.safetensors"
 IRRELEVANT = ("name", "output", "objective", "logger", "stages", "stage", "entry", "budget", "init")

@@ -12,7 +12,7 @@ from rich.table import Table
 from esr.config import build, plain
 from esr.provenance import describe_device
 from esr.recipes.jobs import Job
-from esr.recipes.reading import largest
+from esr.recipes.stages import largest
 
 
 def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> None:

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
+from esr.surgery import importance as calibration
+from esr.surgery import rebuild
+from esr.surgery.importance import Batches
 from esr.surgery.prune import plain
-from esr.surgery.pruning import calibration, rebuild
-from esr.surgery.pruning.importance import Batches
-from esr.surgery.pruning.rebuild import Config
+from esr.surgery.rebuild import Config
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class DropBlocks:
         Args:
             net: in training or deploy form; a training form is merged first.
             config: what it was built from.
-            data: see `esr.surgery.pruning.calibration.draw`.
+            data: see `esr.surgery.importance.draw`.
 
         Raises:
             UserError: the network has no such argument, or not that many blocks.

@@ -9,9 +9,13 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from esr.errors import UserError
+from esr.models.reparam.attention import NormedHFAB
+from esr.models.reparam.block import Block
+from esr.models.state import mismatch
 
 
 def fusable(net: nn.Module) -> list[str]:
@@ -68,3 +72,39 @@ def _fuse(module: nn.Module, path: str, done: dict[nn.Module, nn.Module]) -> nn.
         twin.train(module.training)
     done[module] = twin
     return twin
+
+
+# The way back: plain deploy weights as the starting point of a training form.
+
+
+def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load the weights of `fuse(net)` into `net`: it computes the same afterwards, in eval mode.
+
+    A block's main branch takes the plain kernel, its other branches start at zero contribution;
+    everything else is loaded as it is.
+
+    Args:
+        net: a network with or without re-parameterised blocks; changed in place.
+        weights: a state dict of its deploy form.
+
+    Raises:
+        UserError: the weights are of another network; names and shapes that differ are listed.
+    """
+    problem = mismatch(weights, fuse(net).state_dict())
+    if problem:
+        raise UserError(f"these are no deploy weights of {type(net).__name__}: {problem}")
+    blocks = {name: module for name, module in net.named_modules() if isinstance(module, Block)}
+    for module in net.modules():
+        if isinstance(module, NormedHFAB):
+            module.neutralise()
+    rest = {}
+    for key, value in weights.items():
+        owner, _, leaf = key.rpartition(".")
+        if owner not in blocks:
+            rest[key] = value
+        elif leaf == "weight":
+            try:
+                blocks[owner].load_plain(value, weights.get(f"{owner}.bias"))
+            except UserError as error:
+                raise UserError(f"cannot load '{owner}': {error}") from error
+    net.load_state_dict(rest, strict=False)

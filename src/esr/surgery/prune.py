@@ -2,7 +2,7 @@
 
     - _target_: esr.surgery.prune.Prune
       target: {flops: 0.75}
-      importance: {_target_: esr.surgery.pruning.importance.Taylor}
+      importance: {_target_: esr.surgery.importance.Taylor}
 
 as a stage's `transform`, or in Python `net, config = Prune(target={"flops": 0.75})(net, config)`.
 What results is built by its class from `config` alone, so it trains, saves and loads like any
@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from esr.errors import UserError
+from esr.surgery import budget, rebuild
+from esr.surgery import importance as calibration
+from esr.surgery import timing as runtime
 from esr.surgery.fuse import deploy_config, fusable, fuse
-from esr.surgery.pruning import budget, calibration, rebuild, runtime
-from esr.surgery.pruning.importance import Importance, Magnitude, Scores, normalised
-from esr.surgery.pruning.rebuild import Config, Inexpressible
-from esr.surgery.pruning.widths import Structure, analyse, replace
+from esr.surgery.importance import Importance, Magnitude, Scores, normalised
+from esr.surgery.rebuild import Config, Inexpressible
+from esr.surgery.widths import Structure, analyse, replace
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ class Prune:
         target: what it may cost: params, flops, acts, channels (a share of now, or an amount above
             1) or runtime (a share); all of them are met.
         widths: instead of a target, new values of constructor arguments: `{width: 46}`.
-        importance: see `esr.surgery.pruning.importance`; the group's L2 norm by default.
-        spread: uniform, global or per_layer, see `esr.surgery.pruning.budget`.
+        importance: see `esr.surgery.importance`; the group's L2 norm by default.
+        spread: uniform, global or per_layer, see `esr.surgery.budget`.
         round_to: widths become multiples of it, as hardware likes: 2, 8, 16.
         fixed: arguments that keep their value.
         patches: how many calibration patches are drawn where the importance looks at some.
@@ -84,7 +86,7 @@ class Prune:
         Args:
             net: in training or deploy form; a training form is merged first.
             config: what it was built from.
-            data: where calibration patches are drawn, see `esr.surgery.pruning.calibration.draw`.
+            data: where calibration patches are drawn, see `esr.surgery.importance.draw`.
 
         Returns:
             The smaller network on the device and in the dtype and mode of the given one, and its

@@ -7,8 +7,8 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from esr import objective
 from esr.errors import UserError
+from esr.evaluation import objective
 from esr.sweeps import results
 
 

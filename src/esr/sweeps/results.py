@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from esr import objective
-from esr.report import print_table
+from esr.console import print_table
+from esr.evaluation import objective
 from esr.sweeps import trial
 
 TABLE = "sweep.csv"

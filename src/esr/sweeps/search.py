@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from esr import objective
 from esr.errors import UserError
+from esr.evaluation import objective
 from esr.sweeps import results, space, trial
 from esr.sweeps.study import Asked, Study
 

@@ -18,9 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from rich.console import Console
 
-from esr import objective, runs
-from esr.callbacks.hopeless import Hopeless, StopHopeless
 from esr.errors import UserError
+from esr.evaluation import objective
+from esr.sweeps.hopeless import Hopeless, StopHopeless
+from esr.training import folder as runs
 
 RECORD = "trial.json"
 LOCK = "trial.lock"

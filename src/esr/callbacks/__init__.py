@@ -1,1 +1,0 @@
-"""What happens during training beside the steps: evaluation, pictures, progress."""

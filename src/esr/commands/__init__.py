@@ -1,0 +1,1 @@
+"""What can be typed: `python train.py` and `python evaluate.py`."""

@@ -1,0 +1,63 @@
+"""The two commands. Imports stay inside the tasks, so that `--help` does not wait for torch."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from esr.config import conf_dir, explain
+from esr.errors import UserError
+
+
+def train() -> None:
+    """`python train.py ...`: train a network, or run a recipe stage by stage."""
+    _command(_train, "train")
+
+
+def evaluate() -> None:
+    """`python evaluate.py ...`: score a checkpoint, an entry or a whole challenge."""
+    _command(_evaluate, "evaluate")
+
+
+def _train(cfg: DictConfig) -> Any:
+    from esr.commands import train as stages
+
+    return stages.run(cfg)
+
+
+def _evaluate(cfg: DictConfig) -> Any:
+    from esr.commands import evaluate as scoring
+
+    return scoring.run(cfg)
+
+
+def _command(task: Callable[[DictConfig], Any], name: str) -> None:
+    """Run `task` under Hydra; whatever the user did wrong is told without a traceback."""
+    # Processes that Lightning starts inherit what is set below: what the user set is kept apart.
+    wanted = os.environ.setdefault("ESR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
+    wants_traceback = wanted == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the message below is ours
+
+    def guarded(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except UserError as error:
+            if wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # a sweep has to learn of it
+            raise SystemExit(f"error: {error}") from None  # Hydra would print the overrides first
+
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        raise SystemExit(f"error: {explain(error)}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None

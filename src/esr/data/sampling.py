@@ -1,0 +1,161 @@
+"""Which patch is sample number n of a run: a pure function of (seed, n).
+
+Philox is a counter-based generator: its output at any position costs the same, so sample n needs
+no history. That makes batches equal for any number of workers, any store and any number of ranks,
+and a resumed run goes on with the very next patch.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from esr.errors import UserError
+
+WORDS = 4  # 64-bit words a sample: one Philox block
+_DOMAIN = 0x6573722D70617463  # second half of the key: keeps other uses of the seed apart
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What was drawn for consecutive samples; every array has one row a sample."""
+
+    image: np.ndarray
+    """Index of the image."""
+    row: np.ndarray
+    """First row of the patch in LR pixels."""
+    column: np.ndarray
+    """First column of the patch in LR pixels."""
+    code: np.ndarray
+    """Element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)."""
+    channels: np.ndarray
+    """Permutation of the colours, 0..5 (`esr.data.augment.permute_channels`)."""
+    seed: np.ndarray
+    """The sample's own seed, int64, for everything random that the device does to it."""
+
+
+class PatchSampler:
+    """Draws patches from images of given sizes.
+
+    Args:
+        sizes: height and width of every LR image, (images, 2).
+        probabilities: of every image; they need not sum to one.
+        seed: of the run.
+    """
+
+    def __init__(self, sizes: np.ndarray, probabilities: np.ndarray, seed: int):
+        self.sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+        total = np.cumsum(np.asarray(probabilities, dtype=np.float64))
+        self._cumulative = total / total[-1]
+        self.seed = seed
+
+    def draw(self, first: int, count: int, patch: int) -> Draws:
+        """Samples `first` to `first + count - 1` with LR patches of side `patch`."""
+        generator = np.random.Philox(
+            key=np.array([self.seed % 2**64, _DOMAIN], dtype=np.uint64),
+            counter=np.array([first, 0, 0, 0], dtype=np.uint64),
+        )
+        words = generator.random_raw(count * WORDS).reshape(count, WORDS)
+        unit = (words[:, :3] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        image = np.searchsorted(self._cumulative, unit[:, 0], side="right")
+        room = self.sizes[image] - patch + 1
+        return Draws(
+            image=image,
+            row=np.floor(unit[:, 1] * room[:, 0]).astype(np.int64),
+            column=np.floor(unit[:, 2] * room[:, 1]).astype(np.int64),
+            code=(words[:, 3] & np.uint64(7)).astype(np.int64),
+            channels=((words[:, 3] >> np.uint64(3)) % np.uint64(6)).astype(np.int64),
+            seed=words[:, 3].view(np.int64),
+        )
+
+
+def probabilities(
+    sizes: np.ndarray,
+    members: Sequence[int],
+    weights: Sequence[float | None],
+    sampling: Literal["area", "image"],
+) -> np.ndarray:
+    """Probability of every image.
+
+    Args:
+        sizes: LR sizes, (images, 2).
+        members: number of images of each set, in the order of `sizes`.
+        weights: of each set; None: by its area (or, sampling by image, by its number of images).
+        sampling: within a set, by area (every pixel equally likely) or uniform by image.
+
+    Raises:
+        UserError: some sets have weights and others not, a weight is negative, or all are zero.
+    """
+    mass = sizes.prod(axis=1).astype(np.float64) if sampling == "area" else np.ones(len(sizes))
+    given = [weight for weight in weights if weight is not None]
+    if given and len(given) < len(weights):
+        raise UserError("either all training sets have a weight or none: set data.train.*.weight")
+    if given and (min(given) < 0 or sum(given) == 0):
+        raise UserError(f"weights of training sets must be positive, got {given}")
+    if not given:
+        return mass / mass.sum()
+    shares = np.split(mass, np.cumsum(members)[:-1])
+    parts = [share / share.sum() * w for share, w in zip(shares, given, strict=True)]
+    return np.concatenate(parts) / sum(given)
+
+
+# Batch and patch sizes as they change with the optimiser steps.
+
+
+Sizes = int | Mapping[int, int]
+"""One size, or sizes by the optimiser step from which they hold: `{0: 128, 50000: 192}`."""
+
+
+class Schedule:
+    """Answers which samples batch number b of a run holds, and how large their patches are.
+
+    Args:
+        batch_size: global number of samples a batch.
+        patch_size: side of the HR patches in pixels, a multiple of `scale`.
+        scale: of the super-resolution.
+        accumulate: batches an optimiser step.
+
+    Raises:
+        UserError: a size is not positive, a schedule does not begin at step 0, or a patch does not
+            divide by the scale.
+    """
+
+    def __init__(self, batch_size: Sizes, patch_size: Sizes, scale: int, accumulate: int = 1):
+        self._batch_starts, self._batch_sizes = _steps(batch_size, "data.batch_size", accumulate)
+        self._patch_starts, self.patch_sizes = _steps(patch_size, "data.patch_size", accumulate)
+        for size in self.patch_sizes:
+            if size % scale:
+                raise UserError(
+                    f"data.patch_size is in HR pixels and must be a multiple of the scale {scale}, "
+                    f"got {size}: take {size // scale * scale or scale}"
+                )
+        self._firsts = [0]
+        for start, following, size in zip(
+            self._batch_starts, self._batch_starts[1:], self._batch_sizes, strict=False
+        ):
+            self._firsts.append(self._firsts[-1] + (following - start) * size)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Every batch size that occurs."""
+        return self._batch_sizes
+
+    def batch(self, number: int) -> tuple[int, int, int]:
+        """(first sample, samples, side of the HR patches) of a batch."""
+        part = bisect_right(self._batch_starts, number) - 1
+        size = self._batch_sizes[part]
+        first = self._firsts[part] + (number - self._batch_starts[part]) * size
+        patch = self.patch_sizes[bisect_right(self._patch_starts, number) - 1]
+        return first, size, patch
+
+
+def _steps(sizes: Sizes, name: str, accumulate: int) -> tuple[list[int], list[int]]:
+    table = {int(k): int(v) for k, v in sizes.items()} if isinstance(sizes, Mapping) else {0: sizes}
+    starts = sorted(table)
+    if not starts or starts[0] != 0:
+        raise UserError(f"{name} by step must say what holds from step 0, got {dict(table)}")
+    if min(table.values()) < 1:
+        raise UserError(f"{name} must be positive, got {min(table.values())}")
+    return [start * accumulate for start in starts], [table[start] for start in starts]

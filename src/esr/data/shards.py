@@ -1,0 +1,287 @@
+"""Sets that outgrow a disk: written as shards once, streamed from object storage ever after.
+
+Shards are plain tar files of PNGs, read and written with webdataset: the one of the customary
+streaming libraries that needs neither torchvision nor a cloud's own packages, and whose files any
+tool can unpack. It opens paths, http(s), s3, gs and `pipe:COMMAND`.
+
+The sample stream stays a function of (seed, n). A batch has a fixed number of lanes; each lane
+draws from one shard for a while and then goes on to the next of a shuffled order. A rank serves
+whole lanes, so it only reads the shards it needs, and batches are the same for any number of ranks
+and workers. Shards are unpacked once a machine into mapped files, the oldest of which make room.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image
+
+from esr.console import Progress
+from esr.data.images import MAX_PIXELS
+from esr.data.open import default_cache
+from esr.data.patches import Batch, PatchBatches
+from esr.data.sampling import PatchSampler, Schedule
+from esr.data.sets import Pair
+from esr.data.store import ArrayStore, check, decode
+from esr.errors import UserError
+
+_ORDER = 0x6573722D73686172  # second half of the key of the shards' order
+
+
+def write_shards(
+    pairs: Sequence[Pair],
+    scale: int,
+    folder: Path,
+    megabytes: float = 256,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
+    """Write pairs as shards of about `megabytes` and, last, their index; LR is made if not given.
+
+    Copy the folder to object storage as it is. Returns the index's path.
+
+    Raises:
+        UserError: webdataset is not installed, or an image cannot be used.
+    """
+    wds = _webdataset()
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict] = []
+    writer, written = None, 0
+    checked = check(pairs, scale, max_pixels)
+    with Progress(f"writing shards of {len(checked)} images", len(checked)) as bar:
+        for item in checked:
+            if writer is None or written > megabytes * 1e6:
+                if writer is not None:
+                    writer.close()
+                shards.append({"file": f"{len(shards):06d}.tar", "names": [], "sizes": []})
+                writer, written = wds.TarWriter(str(folder / shards[-1]["file"])), 0
+            low, high = (_png(image) for image in decode(item, scale, max_pixels))
+            key = f"{len(shards[-1]['names']):06d}"
+            writer.write({"__key__": key, "lr.png": low, "hr.png": high})
+            written += len(low) + len(high)
+            shards[-1]["names"].append(item.pair.name)
+            shards[-1]["sizes"].append(list(item.size))
+            bar.advance(1)
+    if writer is not None:
+        writer.close()
+    path = folder / "shards.json"
+    path.write_text(json.dumps({"scale": scale, "shards": shards}))
+    return path
+
+
+class Shards:
+    """A training set of shards.
+
+    Args:
+        url: folder of the shards: a path, or an address that webdataset opens.
+        lanes: shards that a batch draws from at once; ranks and batch sizes must divide by it and
+            into it.
+        visit: samples drawn from a shard before a lane goes on; many more than its images spare
+            bandwidth, fewer mix better.
+        keep: unpacked shards on this machine's disk.
+        cache: folder of those; None: $ESR_CACHE or ~/.cache/esr.
+        name: of the set.
+    """
+
+    weight: float | None = None
+
+    def __init__(
+        self,
+        url: str,
+        lanes: int = 8,
+        visit: int = 4096,
+        keep: int = 32,
+        cache: str | None = None,
+        name: str = "shards",
+    ):
+        if min(lanes, visit) < 1 or keep < 2 * lanes:
+            raise UserError(
+                f"lanes={lanes} and visit={visit} must be positive and keep={keep} at least "
+                f"{2 * lanes}: every lane's shard, and the next"
+            )
+        self.url, self.lanes, self.visit, self.keep, self.name = url, lanes, visit, keep, name
+        base = Path(cache).expanduser() if cache is not None else default_cache()
+        self._folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:12]
+
+    def prepare(self, scale: int) -> None:
+        """Fetch the index."""
+        self.index(scale)
+
+    def index(self, scale: int) -> list[dict]:
+        """Names and sizes of all shards' images; UserError when made for another scale."""
+        with _opened(_join(self.url, "shards.json")) as file:
+            index = json.load(file)
+        if index["scale"] != scale:
+            raise UserError(f"{self.url} was made for x{index['scale']}, asked for x{scale}")
+        return index["shards"]
+
+    def order(self, seed: int, cycle: int, count: int) -> np.ndarray:
+        """Order of the shards the `cycle`-th time that all are gone through."""
+        key = np.array([seed % 2**64, _ORDER], dtype=np.uint64)
+        generator = np.random.Philox(key=key, counter=np.array([cycle, 0, 0, 0], dtype=np.uint64))
+        return np.argsort(generator.random_raw(count), kind="stable")
+
+    def open(self, shard: dict, scale: int) -> ArrayStore:
+        """The shard's images, mapped from this machine's disk, after fetching where needed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{Path(shard['file']).stem}-x{scale}.u8"
+        places, total = _places(shard["sizes"], scale)
+        if not path.exists():
+            with FileLock(f"{path}.lock"):
+                if not path.exists():
+                    self._fetch(shard, places, total, path)
+                    self._make_room(path)
+        os.utime(path, (time.time(), path.stat().st_mtime))  # its last use
+        pixels = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)
+        views = [pixels[start : start + h * w * 3].reshape(h, w, 3) for start, h, w in places]
+        return ArrayStore(shard["names"], views[0::2], views[1::2], scale)
+
+    def _fetch(
+        self, shard: dict, places: list[tuple[int, int, int]], total: int, path: Path
+    ) -> None:
+        url = _join(self.url, shard["file"])
+        pixels = np.empty(total, dtype=np.uint8)
+        count = 0
+        dataset = _webdataset().WebDataset(url, shardshuffle=False, empty_check=False)
+        for sample in dataset:
+            for part in ("lr.png", "hr.png"):
+                image = np.asarray(Image.open(io.BytesIO(sample[part])))
+                start, height, width = places[count]
+                if image.shape != (height, width, 3):
+                    raise UserError(f"{url} does not fit its index: upload both again")
+                pixels[start : start + image.size] = image.reshape(-1)
+                count += 1
+        if count != len(places):
+            raise UserError(
+                f"{url} holds {count // 2} of {len(places) // 2} images: upload it again"
+            )
+        partial = path.with_suffix(".partial")
+        pixels.tofile(partial)
+        partial.rename(path)
+
+    def _make_room(self, newest: Path) -> None:
+        """Remove the longest unused; whoever still maps one keeps it until they let go."""
+        found = sorted(self._folder.glob("*.u8"), key=lambda path: path.stat().st_atime)
+        for path in found[: max(0, len(found) - self.keep)]:
+            if path != newest:
+                path.unlink(missing_ok=True)
+
+
+class ShardBatches(PatchBatches):
+    """As `PatchBatches`, drawn lane by lane from shards.
+
+    Raises:
+        UserError: the batch does not divide by the lanes, or the lanes by the ranks; a patch is
+            larger than an image.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        schedule: Schedule,
+        scale: int,
+        seed: int,
+        sampling: str = "area",
+        rank: int = 0,
+        world: int = 1,
+        flips: bool = True,
+        colours: bool = False,
+    ):
+        self.shards, self.schedule, self.scale, self.seed = shards, schedule, scale, seed
+        self.sampling, self.rank, self.world = sampling, rank, world
+        self.flips, self.colours, self.shift = flips, colours, 0
+        self._index = shards.index(scale)
+        for size in schedule.batch_sizes:
+            if size % shards.lanes or shards.lanes % world:
+                raise UserError(
+                    f"data.batch_size={size} must divide by data.train.lanes={shards.lanes}, and "
+                    f"the lanes by the {world} devices"
+                )
+        patch = max(schedule.patch_sizes)
+        for shard in self._index:
+            for name, size in zip(shard["names"], shard["sizes"], strict=True):
+                if min(size) * scale < patch:
+                    raise UserError(f"{name} in {shard['file']} is smaller than {patch} pixels")
+
+    def __getitem__(self, number: int) -> Batch:
+        """As `PatchBatches`."""
+        first, size, patch = self.schedule.batch(number)
+        first += self.shift
+        lanes, each = self.shards.lanes, size // self.shards.lanes
+        own = lanes // self.world
+        parts: list[Batch] = []
+        for lane in range(self.rank * own, (self.rank + 1) * own):
+            parts += self._lane(lane, first + lane * each, first // lanes, each, patch)
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def _lane(self, lane: int, sample: int, drawn: int, count: int, patch: int) -> list[Batch]:
+        """`count` samples of a lane that has drawn `drawn` so far, cut where its shard changes."""
+        visit = self.shards.visit
+        # Lanes change shards at different times, so that fetching is spread.
+        at = drawn + lane * visit // self.shards.lanes
+        parts = []
+        while count:
+            some = min(count, visit - at % visit)
+            store = self._store(at // visit * self.shards.lanes + lane)
+            mass = (
+                store.sizes.prod(axis=1) if self.sampling == "area" else np.ones(len(store.names))
+            )
+            draws = PatchSampler(store.sizes, mass, self.seed).draw(
+                sample, some, patch // self.scale
+            )
+            self.store = store
+            parts.append(self.cut(draws, patch // self.scale))
+            sample, at, count = sample + some, at + some, count - some
+        return parts
+
+    def _store(self, visited: int) -> ArrayStore:
+        cycle, place = divmod(visited, len(self._index))
+        return _open(self, int(self.shards.order(self.seed, cycle, len(self._index))[place]))
+
+
+@lru_cache(maxsize=64)
+def _open(batches: ShardBatches, number: int) -> ArrayStore:
+    return batches.shards.open(batches._index[number], batches.scale)
+
+
+def _places(sizes: list[list[int]], scale: int) -> tuple[list[tuple[int, int, int]], int]:
+    """(offset, height, width) of LR, HR, LR, HR, ... and the bytes of all."""
+    places, offset = [], 0
+    for height, width in sizes:
+        for factor in (1, scale):
+            places.append((offset, height * factor, width * factor))
+            offset += height * width * factor**2 * 3
+    return places, offset
+
+
+def _png(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png", compress_level=1)
+    return out.getvalue()
+
+
+def _join(url: str, name: str) -> str:
+    return f"{url.rstrip('/')}/{name}"
+
+
+def _opened(url: str):
+    try:
+        return _webdataset().gopen(url)
+    except OSError as error:
+        raise UserError(f"no shards at {url} ({error}). Make them with write_shards") from error
+
+
+def _webdataset() -> Any:
+    try:
+        import webdataset
+    except ImportError as error:
+        raise UserError("streaming shards needs webdataset: pip install 'esr[stream]'") from error
+    return webdataset

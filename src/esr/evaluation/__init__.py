@@ -1,0 +1,1 @@
+"""How a network is scored: which one, against what, by which protocol."""

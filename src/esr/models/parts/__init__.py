@@ -1,0 +1,1 @@
+"""What the literature's networks share."""

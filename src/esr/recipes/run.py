@@ -1,0 +1,197 @@
+"""Run a recipe: announce it, skip what is finished, resume what was interrupted, train the rest.
+
+    FOLDER/recipe.json     what was typed: `resume=FOLDER` goes on with it
+    FOLDER/STAGE/          a run folder, see `esr.training.folder` and `esr.recipes.jobs`
+
+The folder is the same each time the recipe is started (OUTPUT/NAME unless run=FOLDER is given), so
+starting it again continues it. A stage is finished when its result file lies beside a `stage.json`
+with the digest that its configuration has now. One whose configuration changed is put aside, not
+deleted, and so is whatever was derived from it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from esr.config import compose
+from esr.errors import UserError
+from esr.recipes import handover, plan
+from esr.recipes import stages as reading
+from esr.recipes.jobs import Job, prepare
+from esr.training import folder as runs
+from esr.training.callbacks.checkpoint import LAST
+from esr.training.run import fit
+
+STAGE = "stage.json"
+RECIPE = "recipe.json"
+_VARIABLE = "ESR_RECIPE"  # how the processes of one distributed run agree on what to do
+
+console = Console()
+
+
+def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> dict[str, float]:
+    """Run the stages of `cfg` (all, or those of `cfg.stage`) and return the last one's metrics.
+
+    Args:
+        cfg: the composed configuration with `stages`.
+        typed: the overrides that made it; each stage is composed with them anew.
+        folder: overrides `cfg.run` (a sweep's job has its own).
+
+    Raises:
+        UserError: something of any stage does not fit; said before the first step.
+    """
+    stages = reading.parse(OmegaConf.to_container(cfg.stages, resolve=False))  # type: ignore[arg-type]
+    wanted = {stage.name for stage in reading.select(stages, cfg.stage)}
+    folder = folder or Path(cfg.run or Path(cfg.output) / _name(cfg))
+    jobs = prepare(stages, reading.configure(stages, typed, cfg.budget), folder)
+    follower = runs.follows()
+    if follower and _VARIABLE in os.environ:  # the process that started this one has decided
+        actions = json.loads(os.environ[_VARIABLE])
+    else:
+        if (folder / runs.CONFIG).exists():
+            raise UserError(f"{folder} holds a single run, not a recipe: choose another run=FOLDER")
+        actions = _decide(jobs, wanted, follower)
+    for job in jobs:
+        if actions[job.name] != "train":
+            handover.recall(job)
+    chosen = [job for job in jobs if job.name in wanted]
+    busy = [job for job in chosen if actions[job.name] != "skip"]
+    for job in busy:
+        handover.check(job)
+    if not follower:
+        handover.check_data(busy)
+    if not follower:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_json(folder / RECIPE, {"overrides": list(typed)})
+        if chosen:
+            plan.show(chosen, actions, console)
+    for job in busy:
+        # Processes that Lightning starts in this stage begin with it: the earlier ones are done.
+        if follower:
+            _await(job, actions[job.name])
+        else:
+            before = busy[: busy.index(job)]
+            os.environ[_VARIABLE] = json.dumps(actions | {done.name: "skip" for done in before})
+            if actions[job.name] == "train":
+                _open(job, typed)
+            console.rule(f"stage {job.name}", align="left")
+        fit(job.cfg, job.folder, resume=actions[job.name] == "resume")
+    return json.loads((chosen[-1].folder / runs.RESULT).read_text())["metrics"]
+
+
+def is_recipe(folder: Path) -> bool:
+    """Whether a recipe was started in this folder."""
+    return (folder / RECIPE).is_file()
+
+
+def reopen(folder: Path, typed: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """The configuration and overrides with which the recipe in `folder` goes on."""
+    saved = json.loads((folder / RECIPE).read_text())["overrides"]
+    dropped = ("resume=", "run=")
+    overrides = [o for o in [*saved, *typed] if not o.startswith(dropped)]
+    cfg = compose("train", [*overrides, f"run={folder}"])
+    return cfg, overrides
+
+
+def _name(cfg: DictConfig) -> str:
+    """One folder for each length and seed, so that a short look does not disturb the long run."""
+    parts = [str(cfg.name)]
+    if cfg.budget.steps:
+        parts.append(f"{cfg.budget.steps}_steps")
+    if cfg.seed:
+        parts.append(f"seed{cfg.seed}")
+    return "_".join(parts)
+
+
+def _decide(jobs: Sequence[Job], wanted: set[str], follower: bool) -> dict[str, str]:
+    """For every stage `skip`, `resume` or `train`; the first process puts stale folders aside."""
+    actions: dict[str, str] = {}
+    stale: dict[str, str] = {}
+    for job in jobs:
+        state = _state(job)
+        if job.name not in wanted:
+            actions[job.name] = "skip"
+            continue
+        for parent in _parents(job):
+            if parent.name not in wanted and _state(parent) != "finished":
+                changed = _state(parent) == "changed"
+                raise UserError(
+                    f"stage {job.name} needs stage {parent.name}, which "
+                    f"{'has another configuration' if changed else 'is not finished'}"
+                    f" in {parent.folder.parent}. Run the whole recipe, or "
+                    f"stage=[{parent.name},{job.name}]"
+                )
+        actions[job.name] = {"finished": "skip", "interrupted": "resume"}.get(state, "train")
+        if state == "changed":
+            stale[job.name] = _reason(job, stale)
+    for job in jobs:
+        if actions[job.name] == "train" and job.folder.exists() and not follower:
+            aside = _put_aside(job.folder)
+            if job.name in stale:
+                console.print(
+                    f"stage {job.name} is trained anew: {stale[job.name]}. What it had is kept in "
+                    f"{aside}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    return actions
+
+
+def _state(job: Job) -> str:
+    """`absent`, `changed`, `finished`, `interrupted` or `begun` (without a checkpoint)."""
+    path = job.folder / STAGE
+    if not path.is_file():
+        return "absent"
+    if json.loads(path.read_text())["digest"] != job.digest:
+        return "changed"
+    if (job.folder / runs.RESULT).is_file():
+        return "finished"
+    return "interrupted" if (job.folder / "checkpoints" / LAST).is_file() else "begun"
+
+
+def _parents(job: Job) -> list[Job]:
+    return [*([job.source] if job.source else []), *job.teachers.values()]
+
+
+def _reason(job: Job, stale: dict[str, str]) -> str:
+    """What changed: keys of its own configuration, or the stage it derives from."""
+    old = json.loads((job.folder / STAGE).read_text())["facts"]
+    new = json.loads(json.dumps(job.facts, default=str))
+    changes = [
+        f"{key} {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "absent") != new.get(key, "absent")
+    ]
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        return f"its configuration changed ({'; '.join(changes[:3])}{more})"
+    parents = [parent.name for parent in _parents(job) if parent.name in stale]
+    return f"it derives from {', '.join(parents) or 'other weights'}, which changed"
+
+
+def _put_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
+def _await(job: Job, action: str) -> None:
+    """Wait until the first process has made the stage's folder."""
+    while action == "train" and _state(job) in ("absent", "changed"):
+        time.sleep(0.1)
+
+
+def _open(job: Job, typed: Sequence[str]) -> None:
+    """Make the stage's folder: its initial weights, what it is, and how to repeat it."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    handover.start(job)
+    runs.write_config(job.cfg, job.folder, typed)
+    facts = json.loads(json.dumps(job.facts, default=str))
+    runs.write_json(job.folder / STAGE, {"digest": job.digest, "facts": facts})

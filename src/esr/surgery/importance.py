@@ -1,0 +1,326 @@
+"""What a channel is worth: from its weights, from gradients, or by leaving it out.
+
+Every measure gives each segment of the dependency graph one score a channel; the lowest go first.
+`comparable` says whether scores of different layers mean the same, as losses do; the others are
+divided by their layer's mean before layers are compared.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.errors import UserError
+from esr.surgery.channels import LAYERS, Segment, written
+
+Batches = Sequence[dict[str, torch.Tensor]]
+"""Calibration patches: pairs `lr` and `hr`, RGB (N, 3, H, W) in [0, 1]."""
+
+Scores = list[torch.Tensor]
+"""For each segment one score a channel, float64."""
+
+
+class Importance(Protocol):
+    """Scores the channels of a network."""
+
+    comparable: bool
+    needs_patches: bool
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """The scores; `net` is a plain float32 network that may be changed and must be restored."""
+        ...
+
+
+class Magnitude:
+    """The norm of all weights that a channel owns, as writer and as input of others (group norm).
+
+    Args:
+        p: 1 or 2.
+    """
+
+    comparable = False
+    needs_patches = False
+
+    def __init__(self, p: int = 2):
+        if p not in (1, 2):
+            raise UserError(f"importance p={p}: choose 1 (sum of magnitudes) or 2 (Euclidean)")
+        self.p = p
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        state = net.state_dict()
+        totals = _sum_rows(segments, lambda slot: state[slot].double().abs() ** self.p)
+        return [total ** (1 / self.p) for total in totals]
+
+
+class FilterNorm:
+    """The Euclidean norm of the filters that compute a channel (soft filter pruning's criterion).
+
+    Unlike `Magnitude` it does not look at who reads the channel, so filters that soft pruning set
+    to zero score zero.
+    """
+
+    comparable = False
+    needs_patches = False
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        state = net.state_dict()
+        totals = []
+        for segment in segments:
+            total = torch.zeros(segment.size, dtype=torch.float64)
+            for name, dim in written(segment, net):
+                squares = state[name].detach().double().cpu().square()
+                total += _by_index(squares, dim)[segment.rows[name, dim]].sum(1)
+            totals.append(total.sqrt())
+        return totals
+
+
+class Random:
+    """The baseline that every measure must beat.
+
+    Args:
+        seed: of the scores.
+    """
+
+    comparable = True
+    needs_patches = False
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        random = torch.Generator().manual_seed(self.seed)
+        return [torch.rand(s.size, generator=random, dtype=torch.float64) for s in segments]
+
+
+class BatchNormScale:
+    """The factor of the batch norm behind a channel (network slimming, Liu et al., ICCV 2017)."""
+
+    comparable = True
+    needs_patches = False
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`; channels without a batch norm count as indispensable."""
+        norms = {
+            f"{name}.weight": module.weight.detach().double().abs()
+            for name, module in net.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and module.affine
+        }
+        if not norms:
+            raise UserError(
+                f"{type(net).__name__} has no batch norm to read scales from: choose another "
+                "importance, such as magnitude or taylor"
+            )
+        scores = []
+        for segment in segments:
+            found = [
+                norms[name][r].sum(1) for (name, _), r in segment.rows.items() if name in norms
+            ]
+            indispensable = torch.full((segment.size,), float("inf"), dtype=torch.float64)
+            scores.append(torch.stack(found).sum(0) if found else indispensable)
+        return scores
+
+
+class Taylor:
+    """First-order change of the loss when a channel is left out (Molchanov et al., CVPR 2019).
+
+    The sum of weight times gradient over everything that reads the channel is the derivative by a
+    factor in front of it; its root mean square over single patches is the score.
+    """
+
+    comparable = True
+    needs_patches = True
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        squares = [torch.zeros(s.size, dtype=torch.float64) for s in segments]
+        named = dict(net.named_parameters())
+        readers = [_readers(net, segment) for segment in segments]
+        count = 0
+        for lr, hr in _single(patches):
+            with torch.enable_grad():
+                net.requires_grad_(True)
+                grads = torch.autograd.grad(
+                    F.l1_loss(net(lr), hr), list(named.values()), allow_unused=True
+                )
+            products = {
+                name: (p.detach() * (torch.zeros_like(p) if g is None else g)).double()
+                for (name, p), g in zip(named.items(), grads, strict=True)
+            }
+            for square, segment, slots in zip(squares, segments, readers, strict=True):
+                change = torch.zeros(segment.size, dtype=torch.float64)
+                for name, dim in slots:
+                    sums = _by_index(products[name], dim)
+                    change += sums[segment.rows[name, dim]].sum(1)
+                square += change**2
+            count += 1
+        return [(square / count).sqrt() for square in squares]
+
+
+class Activation:
+    """Mean magnitude of what a channel's writers put out on real patches."""
+
+    comparable = False
+    needs_patches = True
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        means: dict[str, torch.Tensor] = {}
+        handles = [
+            module.register_forward_hook(_averaging(name, module, means))
+            for name, module in net.named_modules()
+            if isinstance(module, LAYERS)
+        ]
+        try:
+            with torch.no_grad():
+                for lr, _ in _single(patches):
+                    net(lr)
+        finally:
+            for handle in handles:
+                handle.remove()
+        scores = []
+        for segment in segments:
+            total = torch.zeros(segment.size, dtype=torch.float64)
+            for (name, dim), rows in segment.rows.items():
+                writer, _, tensor = name.rpartition(".")
+                if writer in segment.writers and tensor == "weight" and writer in means:
+                    output = int(isinstance(net.get_submodule(writer), nn.ConvTranspose2d))
+                    total += means[writer][rows].sum(1) if dim == output else 0
+            scores.append(total)
+        return scores
+
+
+class LossChange:
+    """How much worse the images get without a channel, tried one channel at a time.
+
+    The measure that is about super-resolution itself: PSNR's loss on calibration patches, all
+    consequences included. It costs one pass over the patches a channel.
+    """
+
+    comparable = True
+    needs_patches = True
+
+    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
+        """See `Importance`."""
+        state = net.state_dict()
+        with torch.no_grad():
+            base = _loss(net, patches)
+            scores = []
+            for segment in segments:
+                score = torch.full((segment.size,), float("inf"), dtype=torch.float64)
+                for channel in range(0 if segment.fixed else segment.size):
+                    with silenced(state, segment, channel):
+                        score[channel] = _loss(net, patches) - base
+                scores.append(score)
+        return scores
+
+
+@contextmanager
+def silenced(state: dict[str, torch.Tensor], segment: Segment, channel: int) -> Iterator[None]:
+    """Everything that a channel owns is zero while inside."""
+    saved = []
+    for (name, dim), rows in segment.rows.items():
+        tensor = state[name]
+        if name.endswith("original1") and dim == 0:
+            continue
+        index = rows[channel]
+        saved.append((tensor, dim, index, tensor.index_select(dim, index)))
+        tensor.index_fill_(dim, index, 0)
+    try:
+        yield
+    finally:
+        for tensor, dim, index, values in reversed(saved):
+            tensor.index_copy_(dim, index, values)
+
+
+def normalised(scores: Scores, comparable: bool) -> Scores:
+    """Scores that can be compared between segments, none of them infinite or negative."""
+    result = []
+    for score in scores:
+        finite = score[torch.isfinite(score)]
+        mean = float(finite.mean()) if len(finite) else 1.0
+        score = score if comparable else score / max(mean, 1e-30)
+        result.append(score.clamp(min=0).nan_to_num(posinf=1e30))
+    return result
+
+
+def _sum_rows(
+    segments: Sequence[Segment], value: Callable[[str], torch.Tensor]
+) -> list[torch.Tensor]:
+    totals = []
+    for segment in segments:
+        total = torch.zeros(segment.size, dtype=torch.float64)
+        for (name, dim), rows in segment.rows.items():
+            sums = _by_index(value(name), dim)
+            total += sums[rows].sum(1)
+        totals.append(total)
+    return totals
+
+
+def _by_index(tensor: torch.Tensor, dim: int) -> torch.Tensor:
+    """Sums over all other dimensions."""
+    return tensor.sum([d for d in range(tensor.dim()) if d != dim]) if tensor.dim() > 1 else tensor
+
+
+def _readers(net: nn.Module, segment: Segment) -> list[tuple[str, int]]:
+    """The slots through which the channel is read; where there are none, those that write it."""
+    named = dict(net.named_parameters())
+    slots = [slot for slot in segment.rows if slot[0] in named]
+    reading = [(n, d) for n, d in slots if n.rpartition(".")[0] not in segment.writers or d == 1]
+    return [slot for slot in reading if named[slot[0]].dim() > 1] or slots
+
+
+def _averaging(name: str, module: nn.Module, means: dict[str, torch.Tensor]) -> Callable[..., None]:
+    def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
+        channels = output.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
+        found = channels.double().abs().mean(1)
+        means[name] = means[name] + found if name in means else found
+
+    return hook
+
+
+def _single(patches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for batch in patches:
+        yield from zip(batch["lr"].split(1), batch["hr"].split(1), strict=True)
+
+
+def _loss(net: nn.Module, patches: Batches) -> float:
+    return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in patches) / len(patches)
+
+
+# Patches to judge channels by.
+
+
+def draw(data: Any, count: int) -> Batches:
+    """Up to `count` training patches of one epoch, as batches of pairs on the CPU.
+
+    Args:
+        data: an `esr.training.datamodule.SRData` that is set up, or an iterable of `{"lr", "hr"}`.
+        count: patches.
+
+    Raises:
+        UserError: there is no data.
+    """
+    if data is None:
+        raise UserError(
+            "this importance looks at patches, and there is no data: pass it as the third "
+            "argument, or choose importance magnitude or random"
+        )
+    batches: Iterable[Any] = data.train_dataloader() if hasattr(data, "train_dataloader") else data
+    finish = getattr(data, "on_after_batch_transfer", lambda batch, _: batch)
+    found: list[dict[str, torch.Tensor]] = []
+    missing = count
+    for given in batches:
+        batch = finish(given, 0)
+        found.append({key: batch[key][:missing].float().cpu() for key in ("lr", "hr")})
+        missing -= len(found[-1]["lr"])
+        if missing == 0:
+            break
+    if not found:
+        raise UserError("the data to calibrate with has no training patches")
+    return found

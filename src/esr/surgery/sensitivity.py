@@ -1,0 +1,147 @@
+"""How much each layer minds losing channels: PSNR against the share that is silenced.
+
+Layer by layer, everything else untouched, so it says where a network has room and not what
+pruning reaches in the end, after fine-tuning. Channels are silenced instead of taken out, which is
+the same for the output and works for a single layer too.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+from torch import nn
+
+from esr.console import write_csv
+from esr.errors import UserError
+from esr.surgery import rebuild
+from esr.surgery.importance import Importance, Magnitude
+from esr.surgery.prune import plain
+from esr.surgery.widths import analyse
+
+SHARES = (0.125, 0.25, 0.5, 0.75)
+Row = dict[str, Any]
+
+
+def sensitivity(
+    net: nn.Module,
+    config: Mapping[str, Any],
+    score: Callable[[nn.Module], float],
+    shares: Sequence[float] = SHARES,
+    importance: Importance | None = None,
+) -> Iterator[Row]:
+    """Silence shares of each layer's weakest channels and score what is left.
+
+    Args:
+        net: any network with its configuration.
+        config: what it was built from.
+        score: from a network on the CPU to a figure such as PSNR.
+        shares: of the channels that are silenced, above 0 and below 1.
+        importance: which are the weakest; by default the group's norm. It must not need patches.
+
+    Yields:
+        `layer` (the modules that compute the channels), `channels`, `share`, `silenced`, `score`
+        and `change` against the whole network.
+
+    Raises:
+        UserError: a share is none.
+    """
+    wrong = [share for share in shares if not 0 < share < 1]
+    if wrong or not shares:
+        raise UserError(f"shares={list(shares)}: expected numbers above 0 and below 1")
+    net, config = plain(net, config)
+    structure = analyse(net, config)
+    state = structure.net.state_dict()
+    scores = (importance or Magnitude())(structure.net, structure.segments, ())
+    whole = score(structure.net)
+    for i, segment in enumerate(structure.segments):
+        if segment.fixed or segment.size < 2:
+            continue
+        for share in shares:
+            gone = min(segment.size - 1, max(1, round(share * segment.size)))
+            counts = [s.size - gone * (i == j) for j, s in enumerate(structure.segments)]
+            kept = rebuild.strongest(scores, counts)
+            silenced = rebuild.silence(state, structure.segments, kept)
+            found = score(rebuild.build(structure.config, silenced))
+            yield {
+                "layer": " ".join(segment.writers),
+                "channels": segment.size,
+                "share": share,
+                "silenced": gone,
+                "score": found,
+                "change": found - whole,
+            }
+
+
+def write(rows: Sequence[Row], folder: Path, what: str) -> list[Path]:
+    """`sensitivity.csv`, and `sensitivity.png` where matplotlib is installed.
+
+    Args:
+        rows: of `sensitivity`.
+        folder: an existing folder.
+        what: the score's name, for the picture.
+    """
+    write_csv(folder / "sensitivity.csv", list(rows))
+    paths = [folder / "sensitivity.csv"]
+    try:
+        matplotlib = importlib.import_module("matplotlib")
+    except ImportError:
+        return paths
+    matplotlib.use("Agg")
+    paths.append(_draw(rows, folder / "sensitivity.png", what))
+    return paths
+
+
+def _draw(rows: Sequence[Row], path: Path, what: str) -> Path:
+    """A row a layer, a column a share, the loss written into the cell."""
+    plt = importlib.import_module("matplotlib.pyplot")
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    shares = list(dict.fromkeys(row["share"] for row in rows))
+    change = {(row["layer"], row["share"]): row["change"] for row in rows}
+    channels = {row["layer"]: row["channels"] for row in rows}
+    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(shares) + 3, 1.2 + 0.3 * len(layers)))
+    table = [[max(change[layer, share], -6) for share in shares] for layer in layers]
+    axes.imshow(table, aspect="auto", cmap="RdYlGn", vmin=-3, vmax=0)
+    for y, layer in enumerate(layers):
+        for x, share in enumerate(shares):
+            axes.text(x, y, f"{change[layer, share]:.2f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(shares)), [f"{share:.1%}" for share in shares])
+    axes.set_yticks(range(len(layers)), [_label(layer, channels[layer]) for layer in layers])
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("channels silenced")
+    axes.set_title(f"change of {what} in dB", fontsize=10)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+    return path
+
+
+def _label(layer: str, channels: int) -> str:
+    first, _, others = layer.partition(" ")
+    more = f" + {len(others.split())}" if others else ""
+    return f"{first}{more} ({channels})"
+
+
+def run(
+    net: nn.Module,
+    config: Mapping[str, Any] | None,
+    score: Callable[[nn.Module], float],
+    folder: Path,
+    what: str = "PSNR-RGB",
+) -> list[Row]:
+    """What `python evaluate.py ... sensitivity=true` does: measure, write, tell the weakest spots.
+
+    Raises:
+        UserError: the network's configuration is not known.
+    """
+    if config is None:
+        raise UserError("sensitivity needs the network's configuration: name it with model=NAME")
+    rows = list(track(sensitivity(net, config, score), "sensitivity", transient=True))
+    paths = write(rows, folder, what)
+    for row in sorted(rows, key=lambda row: row["change"])[:3]:
+        print(
+            f"most sensitive  {row['layer'].split()[0]}: {row['change']:+.2f} dB without "
+            f"{row['silenced']} of {row['channels']} channels"
+        )
+    print(f"written to {', '.join(str(path) for path in paths)}")
+    return rows

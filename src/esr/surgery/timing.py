@@ -1,0 +1,85 @@
+"""Prune to a measured time: "35 % faster on this machine".
+
+FLOPs say little about time, so candidates are timed in turns with the original, and the share of
+FLOPs is corrected until the share of time is the wanted one. Other programs disturb every timing;
+the median over several rounds, each a ratio of its own, is what lasts.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from esr.metrics.hardware import keep_memory
+from esr.metrics.runtime import measure
+from esr.surgery import rebuild
+from esr.surgery.rebuild import Config
+
+ROUNDS, PASSES = 11, 2
+SECONDS = 10.0
+"""A network slow enough to need longer is timed in fewer rounds, at least three."""
+
+CLOSE = 0.02
+"""Relative distance from the wanted time at which the search is content."""
+
+
+def ratio(
+    config: Config,
+    original: Config,
+    size: tuple[int, int],
+    device: str = "cpu",
+    rounds: int = ROUNDS,
+) -> float:
+    """Time of a network over that of another, in turns on one image: the median of the rounds."""
+    if torch.device(device).type == "cpu":
+        keep_memory()
+    nets = [rebuild.build(c).to(device) for c in (config, original)]
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    found: list[float] = []
+    started = time.perf_counter()
+    while len(found) < rounds and (len(found) < 3 or time.perf_counter() - started < SECONDS):
+        value = measure(nets[0], [image], device, reference=nets[1], passes=PASSES).ratio
+        assert value is not None, "there is a reference"
+        found.append(value)
+    return statistics.median(found)
+
+
+def search(
+    wanted: float,
+    candidate: Callable[[float], Config | None],
+    timed: Callable[[Config], float],
+    tries: int = 6,
+) -> tuple[Config | None, float]:
+    """The configuration whose time is closest to the share `wanted`, and its measured share.
+
+    Args:
+        wanted: share of the original's time.
+        candidate: from a share of FLOPs to a configuration; None where there is none.
+        timed: from a configuration to its share of the time; measured again, it may differ.
+        tries: measurements at most.
+
+    Returns:
+        None, with the best share that was reached, if none is fast enough.
+    """
+    known: dict[str, tuple[Config, list[float]]] = {}
+    share, reachable = wanted, 0.0
+    for _ in range(tries):
+        config = candidate(share)
+        if config is None:
+            reachable = share
+            share = min(1.0, 1.3 * share)
+            continue
+        key = str(config)
+        _, times = known.setdefault(key, (config, []))
+        times.append(timed(config))
+        now = statistics.fmean(times)
+        if len(times) > 1 and abs(now / wanted - 1) <= CLOSE:
+            return config, now
+        if abs(now / wanted - 1) > CLOSE:  # else the same once more, to be sure
+            share = min(1.0, max(share * wanted / now, reachable * 1.01, 1e-3))
+    means = [(config, statistics.fmean(times)) for config, times in known.values()]
+    if not means:
+        return None, 1.0
+    config, reached = min(means, key=lambda pair: abs(pair[1] - wanted))
+    return (None if reached > 1.05 * wanted else config), reached

@@ -1,0 +1,1 @@
+"""What happens beside the steps of a run: everything periodic or observational."""

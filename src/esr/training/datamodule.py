@@ -1,0 +1,298 @@
+"""The data of a run as Lightning asks for it; everything below it knows nothing of Lightning."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from esr.data.augment import Finishing
+from esr.data.degradation import Degradation
+from esr.data.device import DeviceBatches
+from esr.data.images import MAX_PIXELS
+from esr.data.open import Kind, default_cache, open_store
+from esr.data.patches import PatchBatches, TrainLoader
+from esr.data.sampling import PatchSampler, Schedule, Sizes, probabilities
+from esr.data.sets import Folder, HeldOut, ImageSet
+from esr.data.shards import ShardBatches, Shards
+from esr.data.store import Store, fingerprint
+from esr.errors import UserError
+
+Sets = ImageSet | Mapping[str, ImageSet] | None
+
+
+class SRData(pl.LightningDataModule):
+    """Patches to train on and whole images to validate with, as pairs of LR and HR.
+
+    After the transfer to the device a training batch is `{"lr", "hr"}`, float RGB (N, 3, H, W) in
+    [0, 1]; a validation batch holds one image and its name: `{"lr", "hr", "name"}`.
+
+    Args:
+        scale: of the super-resolution: 2, 3 or 4.
+        train: the training set, several by name, shards to stream, or None (validation only).
+        val: the validation set, several by name; None, or a folder without `hr`, holds out a tenth
+            of the training images (`esr.data.sets.HeldOut`).
+        store: where decoded images lie: ram, memmap (a packed file), gpu, or files (nowhere).
+        cache: folder of packed stores; None: $ESR_CACHE or ~/.cache/esr.
+        full_check: compare all of a packed store with what was written, not four images.
+        patch_size: side of the training patches in HR pixels, or sizes by optimiser step.
+        batch_size: patches a batch over all devices together, or sizes by optimiser step.
+        samples_per_epoch: patches an epoch; an epoch is this count, nothing else.
+        num_workers: processes that cut patches; 0: the training process does.
+        seed: sample n of the run is a function of (seed, n).
+        sampling: draw images by area or uniformly.
+        flips: flip and rotate by 90 degrees at random.
+        colours: permute the colours at random.
+        mixup: probability that two patches are blended.
+        cutblur: probability that a part of LR stays clean; needs a degradation.
+        degradation: makes LR worse than bicubic; None: leaves it.
+        max_pixels: refuse larger images.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        train: Sets | Shards = None,
+        val: Sets = None,
+        store: Kind = "memmap",
+        cache: str | None = None,
+        full_check: bool = False,
+        patch_size: Sizes = 256,
+        batch_size: Sizes = 64,
+        samples_per_epoch: int = 64000,
+        num_workers: int = 0,
+        seed: int = 0,
+        sampling: Literal["area", "image"] = "area",
+        flips: bool = True,
+        colours: bool = False,
+        mixup: float = 0.0,
+        cutblur: float = 0.0,
+        degradation: Degradation | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        super().__init__()
+        if sampling not in ("area", "image"):
+            raise UserError(f"unknown data.sampling={sampling}: choose area or image")
+        self.scale = scale
+        self.store: Kind = store
+        self.cache = Path(cache).expanduser() if cache is not None else default_cache()
+        self.full_check = full_check
+        self.patch_size, self.batch_size = patch_size, batch_size
+        self.samples_per_epoch = samples_per_epoch
+        self.num_workers, self.seed = num_workers, seed
+        self.sampling: Literal["area", "image"] = sampling
+        self.flips, self.colours = flips, colours
+        self.max_pixels = max_pixels
+        self.shards = train if isinstance(train, Shards) else None
+        self.held_out, self.train_sets, self.val_sets = _split(
+            None if isinstance(train, Shards) else train, val
+        )
+        self.val_names = list(self.val_sets)
+        Schedule(batch_size, patch_size, scale)  # refuses wrong sizes before anything is read
+        self._finish = Finishing(degradation, mixup, cutblur)
+        self._train: Store | None = None
+        self._members: list[int] = []
+        self._val: dict[str, Store] = {}
+        self._loader: TrainLoader | None = None
+
+    def prepare_data(self) -> None:
+        """Download and pack what is absent; one process a machine does it, the others wait."""
+        for images in (*self.train_sets.values(), *self.val_sets.values()):
+            images.prepare(self.scale)
+        if self.store in ("memmap", "gpu") and self._train is None:
+            self._open_all(training=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check every image and open the stores; whatever is wrong is said here, by file."""
+        training = stage in (None, "fit")
+        if not self._val or (training and self._train is None):
+            self._train, self._val = self._open_all(training)
+        if self.shards is not None and training:
+            self._batches(0, 1, 1, torch.device("cpu"))
+        if self._train is not None:
+            self._members = [len(s.pairs(self.scale)) for s in self.train_sets.values()]
+            self._batches(0, 1, 1, torch.device("cpu"), checked_only=True)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Endless deterministic patches from the run's position on."""
+        rank, world, accumulate, device = 0, 1, 1, torch.device("cpu")
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            accumulate = self.trainer.accumulate_grad_batches
+            device = self.trainer.strategy.root_device
+        batches = self._batches(rank, world, accumulate, device)
+        length = max(1, self.samples_per_epoch // batches.schedule.batch_sizes[0])
+        on_device = isinstance(batches, DeviceBatches)
+        workers = 0 if on_device else self.num_workers
+        pin = device.type == "cuda" and not on_device
+        self._loader = TrainLoader(batches, length, self._position, workers, pin)
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that cut patches; Lightning would keep them till the program ends."""
+        if self._loader is not None:
+            self._loader.close()
+
+    def val_dataloader(self) -> list["WholeImages"]:
+        """One loader of whole images for each validation set, in the order of `val_names`.
+
+        Every rank sees images of its own, so one may have one more than another. A set with fewer
+        images than ranks goes to all of them whole: a rank without any would skip the validation
+        that the others wait in, and the mean is the same.
+        """
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+        loaders = []
+        for store in self._val.values():
+            shared = world if len(store.names) >= world else 1
+            loaders.append(WholeImages(store, rank % shared, shared))
+        return loaders
+
+    def test_dataloader(self) -> list["WholeImages"]:
+        """The validation images."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> list["WholeImages"]:
+        """The validation images."""
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment training patches on the device."""
+        if "seed" not in batch:
+            return batch
+        batch = self._finish(batch)
+        return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+
+    def describe(self) -> list[str]:
+        """What the run trains and validates on, in lines for the user."""
+        lines = []
+        if self.shards is not None:
+            index = self.shards.index(self.scale)
+            images = sum(len(shard["names"]) for shard in index)
+            lines.append(f"training images    {images} in {len(index)} shards, {self.shards.url}")
+        if self._train is not None:
+            pixels = int(self._train.sizes.prod(axis=1).sum()) * self.scale**2
+            lines.append(
+                f"training images    {len(self._train.names)} ({', '.join(self.train_sets)}), "
+                f"{pixels / 1e6:.1f} megapixels, store={self.store}"
+            )
+            lines.append(
+                f"patches            {_text(self.patch_size)} HR pixels, x{self.scale}, "
+                f"{_text(self.batch_size)} a batch"
+            )
+        for name, store in self._val.items():
+            held = ", held out of the training images" if self.held_out else ""
+            lines.append(f"validation images  {len(store.names)} ({name}{held})")
+        notes = {getattr(images, "note", None) for images in self.train_sets.values()}
+        return lines + [f"note               {note}" for note in sorted(filter(None, notes))]
+
+    def checksum(self) -> str:
+        """A fingerprint of all images' names and content."""
+        stores = {f"val/{name}": store for name, store in self._val.items()}
+        if self._train is not None:
+            stores["train"] = self._train
+        sums: dict[str, object] = {name: store.checksum() for name, store in stores.items()}
+        if self.shards is not None:
+            sums["shards"] = self.shards.index(self.scale)
+        return fingerprint(list(sums), list(sums.values()))
+
+    def _open_all(self, training: bool) -> tuple[Store | None, dict[str, Store]]:
+        train = self._open(self.train_sets, "train") if training and self.train_sets else None
+        val = {name: self._open({name: s}, "val") for name, s in self.val_sets.items()}
+        return train, val
+
+    def _open(self, sets: Mapping[str, ImageSet], role: str) -> Store:
+        return open_store(
+            sets, role, self.scale, self.store, self.cache, self.max_pixels, self.full_check
+        )
+
+    def _batches(
+        self,
+        rank: int,
+        world: int,
+        accumulate: int,
+        device: torch.device,
+        checked_only: bool = False,
+    ) -> PatchBatches:
+        """The training batches of a rank; `checked_only`: nothing is moved to the device."""
+        schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
+        if self.shards is not None:
+            return ShardBatches(
+                self.shards, schedule, self.scale, self.seed, self.sampling, rank, world,
+                self.flips, self.colours,
+            )  # fmt: skip
+        store = self._train
+        if store is None:
+            raise UserError("this data has no training set: choose data=sample, folder or div2k")
+        weights = [images.weight for images in self.train_sets.values()]
+        chances = probabilities(store.sizes, self._members, weights, self.sampling)
+        sampler = PatchSampler(store.sizes, chances, self.seed)
+        if self.store == "gpu" and not checked_only:
+            return DeviceBatches(
+                store, sampler, schedule, device, rank, world, self.flips, self.colours
+            )
+        return PatchBatches(store, sampler, schedule, rank, world, self.flips, self.colours)
+
+    def _position(self) -> int:
+        """Batches that this run has trained on. Counted by the trainer, so it survives a resume."""
+        if self.trainer is None:
+            return 0
+        # "Processed" counts whole training steps: a step that an interrupt broke off is repeated.
+        done = getattr(self.trainer.fit_loop.epoch_loop.batch_progress.total, "processed", 0)
+        repeat = getattr(self.trainer, "overfit_batches", 0)  # a count, or a share of an epoch
+        if not repeat:
+            return done
+        length = self.trainer.num_training_batches
+        return done % length if isinstance(length, int) and length else 0
+
+
+class WholeImages:
+    """Loads pairs as float RGB (1, 3, H, W) in [0, 1]: every `step`-th image from `first` on.
+
+    No `DataLoader`, because Lightning would divide one among the ranks a second time.
+    """
+
+    def __init__(self, store: Store, first: int = 0, step: int = 1):
+        self._store = store
+        self._indices = range(first, len(store.names), step)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index in self._indices:
+            lr, hr = self._store.pair(index)
+            yield {"lr": _image(lr), "hr": _image(hr), "name": [self._store.names[index]]}
+
+
+def _image(image: np.ndarray) -> torch.Tensor:
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    return torch.from_numpy(planes).float().div_(255)
+
+
+def _split(train: Sets, val: Sets) -> tuple[bool, dict[str, ImageSet], dict[str, ImageSet]]:
+    """Whether images are held out for validation; training and validation sets by name."""
+    train_sets, val_sets = _named(train), _named(val)
+    missing = not val_sets or any(isinstance(s, Folder) and s.hr is None for s in val_sets.values())
+    if not (missing and train_sets):
+        return False, train_sets, val_sets
+    return (
+        True,
+        {name: HeldOut(images, "train") for name, images in train_sets.items()},
+        {name: HeldOut(images, "val") for name, images in train_sets.items()},
+    )
+
+
+def _named(sets: Sets) -> dict[str, ImageSet]:
+    if sets is None:
+        return {}
+    return dict(sets) if isinstance(sets, Mapping) else {sets.name: sets}
+
+
+def _text(sizes: Sizes) -> str:
+    if isinstance(sizes, Mapping):
+        return ", then ".join(f"{size} (from step {step})" for step, size in sizes.items())
+    return str(sizes)

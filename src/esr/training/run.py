@@ -1,0 +1,231 @@
+"""One training run from configuration to result: announce, train, deploy, report."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import WandbLogger
+from rich.console import Console
+from torch import nn
+
+from esr import provenance
+from esr.config import build, plain
+from esr.console import print_table
+from esr.errors import UserError
+from esr.evaluation import measure as evaluation
+from esr.evaluation import objective
+from esr.evaluation.reference import Bicubic
+from esr.losses.weighted import WeightedLoss
+from esr.models.state import transfer
+from esr.surgery.fuse import fusable, load_plain
+from esr.sweeps import trial
+from esr.training import folder as runs
+from esr.training import processes as distributed
+from esr.training.callbacks.checkpoint import BEST, LAST
+from esr.training.datamodule import SRData
+from esr.training.logger import forget_after
+from esr.training.module import SuperResolution
+from esr.zoo import entries as zoo
+from esr.zoo import open as checkpoints
+
+console = Console()
+
+
+def fit(
+    cfg: DictConfig,
+    folder: Path,
+    resume: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
+) -> dict[str, float]:
+    """Train what `cfg` describes and leave everything about it in `folder`.
+
+    Args:
+        cfg: a composed `train` configuration whose `run` is `folder`.
+        folder: an existing run folder.
+        resume: go on from its last checkpoint.
+        callbacks: added to those of `cfg`.
+
+    Returns:
+        The metrics of the deployed network, by the keys of the log (`val/psnr_rgb`, ...).
+
+    Raises:
+        UserError: the configuration, the data or the weights do not fit.
+    """
+    _quieten()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data: SRData = build(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    objective.check(cfg.objective, data.val_names)
+    net = build(cfg.model)
+    if cfg.init:
+        initialise(net, cfg.init)
+    checkpoint = _last(folder) if resume else None
+    module = _module(cfg, net)
+    trainer = _trainer(cfg, callbacks, folder if resume else None)
+    distributed.check(trainer, data, sweep=trial.folder() is not None)
+    if checkpoint is not None and not runs.follows():
+        forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
+    if trainer.is_global_zero:
+        _record(cfg, folder, data, trainer)
+        _announce(cfg, folder, data, net, trainer)
+    with _finished(trainer):
+        if trainer.max_steps != 0:
+            _train(trainer, module, data, checkpoint, folder)
+        if trainer.is_global_zero:
+            _result(cfg, folder, module, data, trainer)
+    trainer.strategy.barrier("result")
+    return json.loads((folder / runs.RESULT).read_text())["metrics"]
+
+
+def _quieten() -> None:
+    """Silence what Lightning says about itself; what concerns the user is said by this package."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*treespec.*",
+        ".*exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*recommended to use .*sync_dist=True.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def initialise(net: nn.Module, source: str) -> None:
+    """Copy weights into `net`: from an entry (`ntire2022/rlfn`), a run folder or a file.
+
+    Raises:
+        UserError: the source does not exist, or its weights are of another architecture.
+    """
+    if not Path(source).exists() and source.count("/") == 1:
+        donor = zoo.load(source)
+    else:
+        donor = checkpoints.load(source)
+    if fusable(net) and not fusable(donor):
+        load_plain(net, donor.state_dict())  # deploy weights continue in a training form
+    else:
+        transfer(donor.state_dict(), net, source)
+
+
+def _last(folder: Path) -> Path:
+    path = folder / "checkpoints" / LAST
+    if not path.is_file():
+        raise UserError(f"{folder} has no {path.relative_to(folder)}: there is nothing to resume")
+    return path
+
+
+def _module(cfg: DictConfig, net: nn.Module) -> SuperResolution:
+    loss = WeightedLoss({name: build(term) for name, term in cfg.loss.items() if term is not None})
+    loss.bind(net)
+    if cfg.compile:
+        net.compile()
+    scheduler = build(cfg.schedule) if cfg.schedule is not None else None
+    return SuperResolution(net, loss, build(cfg.optim), scheduler)
+
+
+def _trainer(cfg: DictConfig, more: Sequence[pl.Callback], resumed: Path | None) -> pl.Trainer:
+    callbacks = [build(callback) for callback in cfg.callbacks.values() if callback is not None]
+    callbacks += more
+    configs = [plain(logger) for logger in (cfg.logger or {}).values() if logger is not None]
+    # W&B names its folders by the run's id: under it, a resumed run goes on there, too.
+    known = sorted(resumed.glob("wandb/*run-*-*")) if resumed else []
+    for config in configs:
+        if known and config["_target_"].endswith("WandbLogger"):
+            config |= {"id": known[-1].name.rpartition("-")[2], "resume": "allow"}
+    loggers = [build(config) for config in configs]
+    return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers or False})
+
+
+def _record(cfg: DictConfig, folder: Path, data: SRData, trainer: pl.Trainer) -> None:
+    facts = provenance.provenance(trainer.strategy.root_device)
+    facts |= {"seed": cfg.seed, "data": {"checksum": data.checksum(), "lines": data.describe()}}
+    runs.write_json(folder / "environment.json", facts)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(cfg))
+
+
+def _announce(
+    cfg: DictConfig, folder: Path, data: SRData, net: nn.Module, trainer: pl.Trainer
+) -> None:
+    """Say in a few lines what is about to happen."""
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    device = trainer.strategy.root_device
+    lines = [
+        f"network            {cfg.name} x{cfg.scale}, {parameters:.3f} M parameters while training",
+        *data.describe(),
+        f"training           {trainer.max_steps} steps, {' + '.join(cfg.loss)}, seed {cfg.seed}",
+        f"device             {provenance.describe_device(device)['name']} ({device.type}"
+        f"{f' x{trainer.world_size}' if trainer.world_size > 1 else ''}), precision "
+        f"{trainer.precision}",
+        f"folder             {folder}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _train(
+    trainer: pl.Trainer,
+    module: SuperResolution,
+    data: SRData,
+    checkpoint: Path | None,
+    folder: Path,
+) -> None:
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of a KeyboardInterrupt
+        if trainer.is_global_zero:
+            saved = folder / "checkpoints" / LAST
+            console.print(
+                f"interrupted at step {trainer.global_step}; "
+                + (
+                    f"go on with: python train.py resume={folder}"
+                    if saved.exists()
+                    else "nothing was saved yet"
+                ),
+                highlight=False,
+                soft_wrap=True,
+            )
+        raise
+
+
+@contextmanager
+def _finished(trainer: pl.Trainer) -> Iterator[None]:
+    """Close the loggers, whatever happens: the next job of a sweep needs a fresh run."""
+    try:
+        yield
+    finally:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
+def _result(
+    cfg: DictConfig, folder: Path, module: SuperResolution, data: SRData, trainer: pl.Trainer
+) -> None:
+    """Deploy the best weights, measure the file as anybody will load it, and tell."""
+    data.trainer = None  # all validation images, not this process's share
+    best = folder / "checkpoints" / BEST
+    net = module.net
+    if best.is_file():
+        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
+        net.load_state_dict(weights)
+    device = trainer.strategy.root_device
+    path = folder / "deploy.safetensors"
+    checkpoints.save_deploy(net, plain(cfg.model), path, {"scale": cfg.scale, "name": cfg.name})
+    deployed = checkpoints.load(path).to(device)
+    metrics = evaluation.evaluate(deployed, data, device)
+    baseline = evaluation.fidelity(Bicubic(cfg.scale).to(device), data, device)
+    runs.write_json(
+        folder / runs.RESULT,
+        {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step},
+    )
+    print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
+    console.print(f"saved to {folder}", highlight=False, soft_wrap=True)

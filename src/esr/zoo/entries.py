@@ -1,0 +1,268 @@
+"""Published networks: challenge entries and papers, their official weights and published figures.
+
+An entry is one file of `experiments/<collection>/`, whose `entry:` says where the official weights
+come from and how their keys translate into ours. `load` gives the network behind it:
+
+    from esr import zoo
+    zoo.entries("ntire2022")
+    net = zoo.load("ntire2022/rlfn")          # RGB in [0, 1], (N, 3, H, W) -> (N, 3, 4H, 4W)
+"""
+
+import csv
+import functools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from esr.config import build, compose, experiments_dir
+from esr.errors import UserError
+from esr.models.state import transfer
+from esr.provenance import sha256
+from esr.zoo import files as weights_file
+from esr.zoo.names import rename_all
+
+SOURCES = {
+    "ntire2022": "https://raw.githubusercontent.com/ofsoundof/NTIRE2022_ESR/HEAD/model_zoo/",
+}
+"""Where the files of a collection are published; one without an address has to be at hand."""
+
+WEIGHTS_FOLDER = "ESR_WEIGHTS"
+"""Environment variable that names the folder of official files, ~/.cache/esr/weights without it."""
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published network: what `entry:` of its file says.
+
+    Attributes:
+        collection: folder of `experiments/`.
+        slug: name within the collection.
+        team: row of the collection's published.csv, or the authors.
+        file: name of the official weights; None if they were never released.
+        sha256: of that file.
+        nesting: key under which the tensors lie in the file, None if they lie at the top.
+        prefix: put before every key in the file, such as "module.".
+        rename: pairs of published and our names, see `esr.zoo.names`. In the file, a name in place
+            of a pair stands for the table of that entry.
+        unused: published keys (with wildcards) that the network never uses.
+        unused_params: how many parameters those are; published counts include them.
+        tile: `size` and `overlap` in pixels where the official evaluation works in tiles.
+        note: what is worth knowing, such as figures that differ from the published ones.
+        published: the row of published.csv; None outside challenges.
+    """
+
+    collection: str
+    slug: str
+    team: str
+    file: str | None = None
+    sha256: str | None = None
+    nesting: str | None = None
+    prefix: str = ""
+    rename: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    unused_params: int = 0
+    tile: Mapping[str, int] | None = None
+    note: str | None = None
+    published: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """What `load` takes: `collection/slug`."""
+        return f"{self.collection}/{self.slug}"
+
+    @property
+    def released(self) -> bool:
+        """Whether the weights were published."""
+        return self.file is not None
+
+
+def entries(collection: str = "ntire2022") -> list[Entry]:
+    """All entries of a collection in the order of published.csv, rows without a network included.
+
+    Raises:
+        UserError: there is no such collection, or an entry's file is wrong.
+    """
+    folder = experiments_dir() / collection
+    if not folder.is_dir():
+        known = sorted(p.name for p in experiments_dir().iterdir() if p.is_dir())
+        raise UserError(f"no collection '{collection}'; there are: {', '.join(known)}")
+    rows = _published(folder)
+    found = [_read(path, rows) for path in sorted(folder.glob("*.yaml")) if _values(path)]
+    teams = {entry.team for entry in found}
+    found += [
+        Entry(collection, re.sub(r"\W+", "_", team.lower()), team, published=row)
+        for team, row in rows.items()
+        if team not in teams
+    ]
+    order = list(rows)
+    return sorted(found, key=lambda e: order.index(e.team) if e.team in rows else len(order))
+
+
+def entry(name: str) -> Entry:
+    """The entry called `collection/slug`.
+
+    Raises:
+        UserError: there is none.
+    """
+    collection, _, slug = name.rpartition("/")
+    folder = experiments_dir() / (collection or "ntire2022")
+    if (path := folder / f"{slug}.yaml").is_file() and _values(path):
+        return _read(path, _published(folder))
+    known = {entry.slug: entry for entry in entries(folder.name)}
+    if slug not in known:
+        raise UserError(f"no entry '{name}'; there are: {', '.join(sorted(known))}")
+    return known[slug]
+
+
+def load(
+    name: str,
+    weights: str | Path | None = "official",
+    model: str | None = None,
+    folder: str | Path | None = None,
+) -> nn.Module:
+    """The network of an entry in evaluation mode, RGB in [0, 1], not clamped unless it clamps.
+
+    Args:
+        name: `collection/slug`, such as `ntire2022/rlfn`.
+        weights: "official", a file in the official format, or None for fresh weights.
+        model: another configuration of `conf/model/` for the same tensors.
+        folder: where official files lie; the environment variable ESR_WEIGHTS without it.
+
+    Raises:
+        UserError: unknown name, weights that are absent, altered or of another architecture.
+    """
+    found = entry(name)
+    if not (experiments_dir() / found.collection / f"{found.slug}.yaml").is_file():
+        raise UserError(f"{found.name} was never released: there is only its published row")
+    overrides = [f"{found.collection}={found.slug}", *([f"model={model}"] if model else [])]
+    net = build(compose("train", overrides).model)
+    if weights is not None:
+        path = official_file(found, folder) if weights == "official" else Path(weights)
+        transfer(read_official(found, path), net, str(path))
+    return net.eval()
+
+
+def official_file(found: Entry, folder: str | Path | None = None) -> Path:
+    """The official weights: from the folder, else downloaded into it; the checksum is compared.
+
+    Raises:
+        UserError: not released, not to be had, or altered.
+    """
+    if found.file is None or found.sha256 is None:
+        raise UserError(f"the weights of {found.name} were never released; use weights=null")
+    path = weights_folder(folder) / found.file
+    if not path.is_file():
+        _download(found, path)
+    digest = sha256(path)
+    if digest != found.sha256:
+        raise UserError(
+            f"{path} is not the official file of {found.name}: its sha256 is {digest}, "
+            f"expected {found.sha256}. Remove it to have it downloaded again"
+        )
+    return path
+
+
+def at_hand(found: Entry, folder: str | Path | None = None) -> bool:
+    """Whether the official weights lie in the folder already."""
+    return found.file is not None and (weights_folder(folder) / found.file).is_file()
+
+
+def read_official(found: Entry, path: Path) -> State:
+    """The tensors of a file in the official format under our names, unused ones left out.
+
+    Raises:
+        UserError: absent, damaged, or not a file of tensors alone.
+    """
+    tensors = weights_file.read(path).tensors
+    return to_ours(found, {key.removeprefix(found.prefix): tensors[key] for key in tensors})
+
+
+def to_ours(found: Entry, official: Mapping[str, Any]) -> dict[str, Any]:
+    """Published keys (without `prefix`) under our names; keys listed as unused are left out."""
+    used = {
+        key: value
+        for key, value in official.items()
+        if not any(fnmatchcase(key, pattern) for pattern in found.unused)
+    }
+    return rename_all(used, found.rename)
+
+
+def export_official(net: nn.Module, name: str) -> State:
+    """The network's weights under the names of the official file (inside its nesting).
+
+    Tensors that the network never uses are not in it: `unused` of the entry lists them.
+    """
+    found = entry(name)
+    official = rename_all(net.state_dict(), found.rename, backward=True)
+    return {found.prefix + key: value for key, value in official.items()}
+
+
+def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
+    values = dict(_values(path))
+    known = [field.name for field in fields(Entry) if field.name not in ("collection", "published")]
+    unknown = sorted(values.keys() - set(known))
+    if unknown or values.get("slug") != path.stem or "team" not in values:
+        wrong = (
+            f"unknown key entry.{unknown[0]}" if unknown else f"no entry.team or slug {path.stem}"
+        )
+        raise UserError(f"{path}: {wrong}; known are: {', '.join(known)}")
+    values["rename"] = tuple(_rules(path.parent, values.get("rename", [])))
+    values["unused"] = tuple(values.get("unused", []))
+    return Entry(collection=path.parent.name, published=rows.get(values["team"]), **values)
+
+
+@functools.cache
+def _values(path: Path) -> Mapping[str, Any]:
+    """What stands under `entry:`, without its nulls; nothing in a recipe that stands alone."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    values = content.get("entry") if isinstance(content, dict) else None
+    return {str(key): value for key, value in (values or {}).items() if value is not None}
+
+
+def _rules(folder: Path, rules: list[str | list[str]]) -> Iterator[tuple[str, str]]:
+    """The pairs of a rename table, the tables that it names put in their place."""
+    for rule in rules:
+        if isinstance(rule, str):
+            yield from _rules(folder, _values(folder / f"{rule}.yaml")["rename"])
+        else:
+            theirs, ours = rule
+            yield theirs, ours
+
+
+def _published(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / "published.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {row["team"]: row for row in csv.DictReader(file)}
+
+
+def weights_folder(folder: str | Path | None = None) -> Path:
+    """Where official files lie: `folder`, else the environment variable's, else a cache."""
+    cache = Path.home() / ".cache" / "esr" / "weights"
+    return Path(folder or os.environ.get(WEIGHTS_FOLDER) or cache).expanduser()
+
+
+def _download(found: Entry, path: Path) -> None:
+    address = SOURCES.get(found.collection)
+    here = (
+        f"Put {found.file} (sha256 {found.sha256}) into {path.parent}, or say where it lies: "
+        f"weights_folder=FOLDER or the environment variable {WEIGHTS_FOLDER}"
+    )
+    if address is None:
+        raise UserError(f"{path} is absent and there is no public address of it. {here}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(f"{address}{found.file}", str(path), found.sha256)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot download {address}{found.file}: {error}. {here}") from error
