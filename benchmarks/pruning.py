@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.config import build, compose, plain
-from esr.console import write_json
+from esr.files import write_json
 from esr.evaluation.measure import fidelity
 from esr.metrics.complexity import complexity
 from esr.provenance import provenance

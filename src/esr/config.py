@@ -1,15 +1,14 @@
 """The door to Hydra: where the configuration lies, how it is composed, and how it becomes objects.
 
-Beside it only the commands (`cli`, `stages`, `explain`), `recipes` and `sweeps` know Hydra.
+Beside it only the commands, `recipes` and `sweeps` know Hydra.
 `experiments/` joins the search path through a plugin with an absolute path: a relative
 `hydra.searchpath` would depend on the working directory, and its groups would neither be listed by
 `--help` nor found by `glob(*)`.
 """
 
 import difflib
-import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.errors import CompactHydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from esr.errors import UserError
+from esr.build import EXTRAS, construct
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -75,17 +73,10 @@ def build(config: Any) -> Any:
     """Make the object that `_target_` names, with everything nested in it.
 
     Raises:
-        UserError: the constructor refused the values, or does not know one of them.
+        UserError: see `esr.build.construct`; the message begins with the key ("loss.l1").
     """
-    try:
-        return instantiate(config, _convert_="all")
-    except InstantiationException as error:
-        cause = _root_cause(error)
-        if isinstance(cause, UserError):
-            raise cause from None
-        if isinstance(cause, TypeError):
-            raise UserError(_signature_message(config, cause)) from error
-        raise UserError(str(error).replace("\n", " ")) from error
+    place = config._get_full_key("") if isinstance(config, DictConfig | ListConfig) else ""
+    return construct(plain(config), place)
 
 
 def plain(config: Any) -> Any:
@@ -101,33 +92,8 @@ def options(group: str) -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _signature_message(config: Any, cause: TypeError) -> str:
-    target = config.get("_target_") if hasattr(config, "get") else None
-    if not isinstance(target, str):
-        return str(cause)
-    known = inspect.signature(_callable(target)).parameters
-    return f"{target}: {cause}. It takes: {', '.join(known)}"
-
-
-def _callable(path: str) -> Callable[..., Any]:
-    return get_object(path)
-
-
-# What Hydra found wrong with a command line, as one line that says what to type.
-
-
-EXTRAS = {"optuna": "sweep", "submitit": "cluster", "joblib": "cluster"}
-"""Which extra brings a package that only the configuration names."""
-
-
 def explain(error: BaseException) -> str:
-    """What was found, what exists, and what to type instead."""
+    """What Hydra found wrong with a command line, what exists, and what to type instead."""
     absent = re.search(r"No module named '(\w+)'", f"{error} {error.__cause__}")
     if absent and absent[1] in EXTRAS:
         return f"{absent[1]} is not installed: pip install 'esr[{EXTRAS[absent[1]]}]'"

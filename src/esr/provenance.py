@@ -4,7 +4,6 @@ Run folders and result files carry these; a figure without them cannot be compar
 Nothing here raises: what cannot be found out is None.
 """
 
-import hashlib
 import os
 import platform
 import shlex
@@ -81,11 +80,6 @@ def git(folder: Path | None = None) -> dict[str, Any]:
     return {"commit": commit.strip(), "dirty": bool(changed), "changed": changed[:20]}
 
 
-def git_diff(folder: Path | None = None) -> str:
-    """What tracked files differ from the commit, as a patch; empty outside a checkout."""
-    return _git(folder or Path(__file__).resolve().parent, "diff", "HEAD") or ""
-
-
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
     """Versions of Python, CUDA, cuDNN and of those `packages` that are installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
@@ -115,12 +109,6 @@ def describe_device(device: torch.device | str = "cpu") -> dict[str, Any]:
         described["threads"] = torch.get_num_threads()
         described["cores"] = os.cpu_count()
     return described
-
-
-def sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

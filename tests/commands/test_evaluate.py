@@ -16,7 +16,7 @@ from esr.config import build, compose, conf_dir
 from esr.data.resize import imresize
 from esr.errors import UserError
 from esr.evaluation.selection import select
-from esr.provenance import sha256
+from esr.files import sha256
 from esr.zoo.open import save_deploy
 
 MODEL = {"_target_": "esr.models.rlfn.RLFN", "scale": 2, "width": 8, "mid": 8, "depth": 1}

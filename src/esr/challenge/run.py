@@ -24,11 +24,11 @@ from esr.challenge.places import number, place, sentence
 from esr.challenge.rules import Edition, edition
 from esr.challenge.tables import METRICS, correlation, measured_places, published_rows, write
 from esr.config import build
-from esr.console import write_json
 from esr.errors import UserError
 from esr.evaluation import measure as evaluation
 from esr.evaluation.selection import Selection, choose_device, select
 from esr.evaluation.tiling import Tiling, Upscaler
+from esr.files import write_json
 from esr.metrics import memory, runtime
 from esr.metrics.complexity import COUNTERS, complexity
 from esr.provenance import provenance

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from esr.challenge.places import number, rank
 from esr.challenge.rules import Edition
-from esr.console import markdown, print_table, shown, write_csv, write_json
+from esr.console import markdown, print_table, shown
+from esr.files import write_csv, write_json
 from esr.zoo import entries as zoo
 
 METRICS = ("ave_time_ms", "params_m", "flops_g", "acts_m", "mem_m", "convs")

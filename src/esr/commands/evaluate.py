@@ -19,7 +19,7 @@ from torch import nn
 
 from esr.challenge import run as challenge
 from esr.config import build
-from esr.console import print_table, write_csv, write_json
+from esr.console import print_table
 from esr.data.images import SUFFIXES, read_rgb
 from esr.data.sets import list_images
 from esr.errors import UserError
@@ -27,6 +27,7 @@ from esr.evaluation import measure as evaluation
 from esr.evaluation.reference import Bicubic
 from esr.evaluation.selection import Selection, choose_device, select
 from esr.evaluation.tiling import Tiling, Upscaler
+from esr.files import write_csv, write_json
 from esr.provenance import provenance
 from esr.surgery.fuse import deploy_config
 from esr.training import folder as runs

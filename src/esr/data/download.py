@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from esr.console import Progress, announce
+from esr.console import bar, say
 from esr.errors import UserError
 
 _CHUNK = 1 << 20
@@ -133,12 +133,12 @@ def _continue(url: str, part: Path) -> None:
             room = shutil.disk_usage(part.parent).free
             if total - have > room:
                 raise OSError(f"needs {(total - have) / 1e9:.1f} GB, {room / 1e9:.1f} GB are free")
-            announce(f"downloading {url} ({total / 1e9:.2f} GB)" + (" on" if have else ""))
-        with part.open("ab" if have else "wb") as out, Progress(part.stem, total, True) as bar:
-            bar.advance(have)
+            say(f"downloading {url} ({total / 1e9:.2f} GB)" + (" on" if have else ""), aside=True)
+        with part.open("ab" if have else "wb") as out, bar(part.stem, total, True) as advance:
+            advance(have)
             while chunk := answer.read(_CHUNK):
                 out.write(chunk)
-                bar.advance(len(chunk))
+                advance(len(chunk))
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"broken off at {part.stat().st_size} of {total} bytes")
 
@@ -157,16 +157,16 @@ def _unpack(file: Path, into: Path, makes: Path) -> None:
         if zipfile.is_zipfile(file):
             with (
                 zipfile.ZipFile(file) as archive,
-                Progress(f"unpacking {file.name}", len(archive.namelist())) as bar,
+                bar(f"unpacking {file.name}", len(archive.namelist())) as advance,
             ):
                 for member in archive.infolist():
                     archive.extract(member, staging)
-                    bar.advance(1)
+                    advance(1)
         elif tarfile.is_tarfile(file):
-            with tarfile.open(file) as archive, Progress(f"unpacking {file.name}", None) as bar:
+            with tarfile.open(file) as archive, bar(f"unpacking {file.name}", None) as advance:
                 for member in archive:
                     archive.extract(member, staging, filter="data")
-                    bar.advance(1)
+                    advance(1)
         else:
             file.unlink()
             raise UserError(f"{file} was no archive and is removed: the address is out of order")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from esr.console import announce
+from esr.console import say
 from esr.data.images import MAX_PIXELS
 from esr.data.sets import Pair
 from esr.data.store import ArrayStore, Checked, check, decode, fingerprint, parallel
@@ -126,7 +126,7 @@ def packed(
         fault = _fault(folder, sources, scale, key, full_check)
         if fault is not None:
             if (folder / "index.json").exists():
-                announce(f"packing anew: {fault}")
+                say(f"packing anew: {fault}", aside=True)
             try:
                 _pack(check(pairs, scale, max_pixels), sources, scale, folder, key, max_pixels)
             except OSError as error:
@@ -202,9 +202,10 @@ def _pack(
             f"packing {len(places)} images needs {_gigabytes(missing)} in {folder}, "
             f"{_gigabytes(free)} are free. Type data.cache=FOLDER with room, or data.store=files."
         )
-    announce(
+    say(
         f"packing {len(places)} images into {folder}: {_gigabytes(total)} "
-        f"({_gigabytes(free)} free)" + (f", {len(done)} of them are there already" if done else "")
+        f"({_gigabytes(free)} free)" + (f", {len(done)} of them are there already" if done else ""),
+        aside=True,
     )
     file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -354,7 +355,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0.2)
     except Timeout:
-        announce(f"another process is preparing {folder}: waiting for it")
+        say(f"another process is preparing {folder}: waiting for it", aside=True)
         lock.acquire()
     try:
         yield

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from esr.console import Progress
+from esr.console import bar
 from esr.data.images import MAX_PIXELS
 from esr.data.open import default_cache
 from esr.data.patches import Batch, PatchBatches
@@ -56,7 +56,7 @@ def write_shards(
     shards: list[dict] = []
     writer, written = None, 0
     checked = check(pairs, scale, max_pixels)
-    with Progress(f"writing shards of {len(checked)} images", len(checked)) as bar:
+    with bar(f"writing shards of {len(checked)} images", len(checked)) as advance:
         for item in checked:
             if writer is None or written > megabytes * 1e6:
                 if writer is not None:
@@ -69,7 +69,7 @@ def write_shards(
             written += len(low) + len(high)
             shards[-1]["names"].append(item.pair.name)
             shards[-1]["sizes"].append(list(item.size))
-            bar.advance(1)
+            advance(1)
     if writer is not None:
         writer.close()
     path = folder / "shards.json"

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from esr.console import Progress
+from esr.console import bar
 from esr.data.images import MAX_PIXELS, Header, read_header, read_rgb
 from esr.data.resize import imresize
 from esr.data.sets import Pair
@@ -248,13 +248,13 @@ def parallel(
     The first error stops the rest. `progress` shows a bar of that name when it takes a while.
     """
     count = min(len(items), cpus())
-    with ThreadPoolExecutor(max(1, count)) as pool, Progress(progress, len(items)) as bar:
+    with ThreadPoolExecutor(max(1, count)) as pool, bar(progress, len(items)) as advance:
         futures = [pool.submit(function, item) for item in items]
         try:
             results = []
             for future in futures:
                 results.append(future.result())
-                bar.advance(1)
+                advance(1)
             return results
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -12,8 +12,8 @@ from torch import nn
 from esr.config import build, options, plain
 from esr.errors import UserError
 from esr.evaluation.tiling import Tiling
+from esr.files import sha256
 from esr.models.state import transfer
-from esr.provenance import sha256
 from esr.surgery.fuse import fuse
 from esr.zoo import entries as zoo
 from esr.zoo.open import open_checkpoint, published

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from esr.config import compose
 from esr.errors import UserError
+from esr.files import write_json
 from esr.recipes import handover, plan
 from esr.recipes import stages as reading
 from esr.recipes.jobs import Job, prepare
@@ -67,7 +68,7 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
         handover.check_data(busy)
     if not follower:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_json(folder / RECIPE, {"overrides": list(typed)})
+        write_json(folder / RECIPE, {"overrides": list(typed)})
         if chosen:
             plan.show(chosen, actions, console)
     for job in busy:
@@ -194,4 +195,4 @@ def _open(job: Job, typed: Sequence[str]) -> None:
     handover.start(job)
     runs.write_config(job.cfg, job.folder, typed)
     facts = json.loads(json.dumps(job.facts, default=str))
-    runs.write_json(job.folder / STAGE, {"digest": job.digest, "facts": facts})
+    write_json(job.folder / STAGE, {"digest": job.digest, "facts": facts})

@@ -13,8 +13,8 @@ from typing import Any
 from rich.progress import track
 from torch import nn
 
-from esr.console import write_csv
 from esr.errors import UserError
+from esr.files import write_csv
 from esr.surgery import rebuild
 from esr.surgery.importance import Importance, Magnitude
 from esr.surgery.prune import plain

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from esr.errors import UserError
 from esr.evaluation import objective
+from esr.files import write_json
 from esr.sweeps.hopeless import Hopeless, StopHopeless
 from esr.training import folder as runs
 
@@ -113,7 +114,7 @@ def read(place: Path) -> dict[str, Any] | None:
 def write(place: Path, record: dict[str, Any]) -> None:
     """Leave the record of a trial in its folder."""
     place.mkdir(parents=True, exist_ok=True)
-    runs.write_json(place / RECORD, record)
+    write_json(place / RECORD, record)
 
 
 def callbacks(keys: objective.Objective) -> list[Any]:

@@ -9,12 +9,10 @@ RUN/checkpoints/      best.ckpt, last.ckpt
 RUN/deploy.safetensors, RUN/result.json, RUN/images/
 """
 
-import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -155,10 +153,3 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> DictConfig:
             )
         OmegaConf.update(cfg, key, OmegaConf.create(f"v: {value}").v)
     return cfg
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)

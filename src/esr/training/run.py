@@ -21,6 +21,7 @@ from esr.errors import UserError
 from esr.evaluation import measure as evaluation
 from esr.evaluation import objective
 from esr.evaluation.reference import Bicubic
+from esr.files import write_json
 from esr.losses.weighted import WeightedLoss
 from esr.models.state import transfer
 from esr.surgery.fuse import fusable, load_plain
@@ -146,7 +147,7 @@ def _trainer(cfg: DictConfig, more: Sequence[pl.Callback], resumed: Path | None)
 def _record(cfg: DictConfig, folder: Path, data: SRData, trainer: pl.Trainer) -> None:
     facts = provenance.provenance(trainer.strategy.root_device)
     facts |= {"seed": cfg.seed, "data": {"checksum": data.checksum(), "lines": data.describe()}}
-    runs.write_json(folder / "environment.json", facts)
+    write_json(folder / "environment.json", facts)
     for logger in trainer.loggers:
         logger.log_hyperparams(plain(cfg))
 
@@ -223,7 +224,7 @@ def _result(
     deployed = checkpoints.load(path).to(device)
     metrics = evaluation.evaluate(deployed, data, device)
     baseline = evaluation.fidelity(Bicubic(cfg.scale).to(device), data, device)
-    runs.write_json(
+    write_json(
         folder / runs.RESULT,
         {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step},
     )

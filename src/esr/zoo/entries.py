@@ -24,8 +24,8 @@ from torch import nn
 
 from esr.config import build, compose, experiments_dir
 from esr.errors import UserError
+from esr.files import sha256
 from esr.models.state import transfer
-from esr.provenance import sha256
 from esr.zoo import files as weights_file
 from esr.zoo.names import rename_all
 

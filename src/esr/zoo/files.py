@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from esr.errors import UserError
-from esr.provenance import sha256
+from esr.files import sha256
 
 NESTINGS = (
     "params_ema",

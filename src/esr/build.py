@@ -1,0 +1,183 @@
+"""From a configuration to objects: `_target_` names a class or function, the rest its arguments.
+
+The one place where a name becomes code. It takes plain, resolved dicts and knows nothing of Hydra,
+so it serves networks that are rebuilt below (surgery, files of weights) and commands above alike.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from esr.errors import UserError
+
+Config = dict[str, Any]
+"""Constructor arguments with the class under `_target_`, as in conf/."""
+
+EXTRAS = {
+    "joblib": "cluster",
+    "matplotlib": "plot",
+    "optuna": "sweep",
+    "pytorch_optimizer": "optim",
+    "submitit": "cluster",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "webdataset": "stream",
+}
+"""Which extra brings a package that only the configuration names."""
+
+_WORDS = ("_target_", "_partial_", "_recursive_")
+
+
+def construct(config: Any, place: str = "") -> Any:
+    """Build what a resolved configuration names, and everything nested in it.
+
+    `_partial_: true` gives a function that waits for the remaining arguments; `_recursive_: false`
+    hands nested configurations over as they are.
+
+    Args:
+        config: dicts, lists and values; anything else is returned as it is.
+        place: where in the configuration this lies ("loss.l1"), for messages.
+
+    Raises:
+        UserError: there is no such class, or it does not know or refuses an argument.
+    """
+    if isinstance(config, list | tuple):
+        return [construct(item, f"{place}[{i}]") for i, item in enumerate(config)]
+    if not isinstance(config, Mapping):
+        return config
+    inner = {str(key): value for key, value in config.items() if key not in _WORDS}
+    if config.get("_recursive_", True):
+        inner = {k: construct(v, f"{place}.{k}".lstrip(".")) for k, v in inner.items()}
+    if "_target_" not in config:
+        return inner
+    path = str(config["_target_"])
+    made = target(path, place)
+    waits = bool(config.get("_partial_"))
+    _require_known(made, inner, path, waits, place)
+    if waits:
+        return partial(made, **inner)
+    try:
+        return made(**inner)
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UserError(f"{_at(place)}{_absent(str(error.name))}") from error
+    except Exception as error:  # whatever a constructor, ours or a library's, has against a value
+        raise UserError(f"{_at(place)}{path}: {' '.join(str(error).split())}") from error
+
+
+def target(path: str, place: str = "") -> Callable[..., Any]:
+    """The class or function that a dotted path names, where it lies today.
+
+    Raises:
+        UserError: there is none.
+    """
+    parts = _today(path).split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:length])
+        try:
+            found: Any = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+                continue  # `a.b` is no module: perhaps a class
+            raise
+        try:
+            for part in parts[length:]:
+                found = getattr(found, part)
+        except AttributeError:
+            near = difflib.get_close_matches(parts[-1], dir(found), 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{_at(place)}{name} has no {'.'.join(parts[length:])}{hint}") from None
+        return found
+    raise UserError(f"{_at(place)}{_absent(parts[0])} (_target_: {path})")
+
+
+def targets(config: Any) -> Iterator[str]:
+    """Every `_target_` of a configuration, at any depth."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield str(config["_target_"])
+        for value in config.values():
+            yield from targets(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from targets(value)
+
+
+def _require_known(
+    made: Callable[..., Any], values: Mapping[str, Any], path: str, part: bool, place: str
+) -> None:
+    """Refuse arguments that the callee does not have, and say which it has."""
+    try:
+        signature = inspect.signature(made)
+    except ValueError:  # written in C, without a signature
+        return
+    try:
+        signature.bind_partial(**values) if part else signature.bind(**values)
+    except TypeError as error:
+        known = [name for name in signature.parameters if name != "self"]
+        unknown = [name for name in values if name not in known]
+        near = difflib.get_close_matches(unknown[0], known, 1) if unknown else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"{_at(place)}{path}: {error}{hint}. It takes: {', '.join(known)}"
+        ) from None
+
+
+def _absent(module: str) -> str:
+    if (extra := EXTRAS.get(module.partition(".")[0])) is not None:
+        return f"{module} is not installed: pip install 'esr[{extra}]'"
+    return f"there is no module {module}: one of your own lies in this folder or is installed"
+
+
+def _at(place: str) -> str:
+    return f"{place}: " if place else ""
+
+
+def _today(path: str) -> str:
+    """Where a class of this package lies now, given where a file of an older version says."""
+    module, _, name = path.rpartition(".")
+    return RENAMED.get(path) or (f"{MOVED[module]}.{name}" if module in MOVED else path)
+
+
+_NOW = {
+    "evaluation.reference": "models.bicubic",
+    "models.imdn": "models.imdn_paper",
+    "models.pan": "models.scet models.prrn",
+    "models.parts.gates": "models.attention models.esa models.gates",
+    "models.parts.layers": "models.bsconv models.layers models.mean_shift models.norms "
+    "models.upsampling",
+    "models.parts.transformers": "models.restormer models.windows",
+    "models.plain": "models.ecbsr models.edsr models.plainsr models.sesr",
+    "models.reparam.attention": "models.reparam.normed_hfab",
+    "models.reparam.blocks": "models.reparam.acb models.reparam.collapsible models.reparam.conv3xc "
+    "models.reparam.conv_lora models.reparam.dbb models.reparam.ecb models.reparam.edbb "
+    "models.reparam.repconv models.reparam.reprfn models.reparam.repvgg models.reparam.residual "
+    "models.reparam.rrrb models.reparam.three_branch",
+    "models.rfdn": "models.afdn models.clrfdn models.m_rfdn models.msdn models.plainrfdn "
+    "models.repafdn models.rfdb models.rfdn_msrb",
+    "models.rfdn_rewired": "models.arfdn models.bmdn models.faster_rfdn models.rfdnext",
+    "surgery.importance": "surgery.pruning.importance",
+    "sweeps.hopeless": "callbacks.hopeless",
+    "training.callbacks.checkpoint": "callbacks.checkpoint",
+    "training.callbacks.ema": "callbacks.ema",
+    "training.callbacks.evaluation": "callbacks.evaluation",
+    "training.callbacks.guard": "callbacks.guard",
+    "training.callbacks.images": "callbacks.images",
+    "training.callbacks.merge": "callbacks.reparam",
+    "training.callbacks.progress": "callbacks.progress",
+    "training.callbacks.pruning": "callbacks.growing_penalty callbacks.pruning "
+    "callbacks.soft_pruning",
+    "training.datamodule": "datamodule",
+    "training.logger": "csvlog",
+    "training.module": "training",
+    "training.schedules": "schedules",
+}
+MOVED = {f"esr.{old}": f"esr.{new}" for new, olds in _NOW.items() for old in olds.split()}
+"""Modules of version 0.1.0 and where they lie now: run folders and files of weights name them."""
+
+RENAMED = {"esr.teachers.load": "esr.zoo.open.teacher"}
+"""Single names of version 0.1.0, likewise."""
