@@ -25,6 +25,12 @@ from esr.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 
+ImagePair = tuple[np.ndarray, np.ndarray]
+"""LR and HR image, uint8 (h, w, 3) and (scale*h, scale*w, 3)."""
+
+Place = tuple[int, int, int]
+"""Where an image lies in a file of pixels: offset in bytes, height, width."""
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -41,12 +47,12 @@ class Store(Protocol):
     sizes: np.ndarray
     scale: int
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
         ...
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
-        """Patches at LR positions (row, column) of side `size` in LR pixels."""
+        """Patches of the images at LR positions (row, column), of side `size` in LR pixels."""
         ...
 
     def checksum(self) -> str:
@@ -95,35 +101,30 @@ def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> li
     return parallel(look, pairs)
 
 
-def decode(
-    item: Checked, scale: int, max_pixels: int = MAX_PIXELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """LR and HR of a pair; LR is made by MATLAB's bicubic when it is not given."""
-    height, width = item.size
-    hr = read_rgb(item.pair.hr, max_pixels)[: height * scale, : width * scale]
+def decode(item: Checked, scale: int, max_pixels: int = MAX_PIXELS) -> ImagePair:
+    """LR and HR of a pair, contiguous; LR is made by MATLAB's bicubic when it is not given."""
+    hr = np.ascontiguousarray(_read_hr(item, scale, max_pixels))
     if item.pair.lr is None:
         return imresize(hr, 1 / scale), hr
     return read_rgb(item.pair.lr, max_pixels), hr
 
 
+def _read_hr(item: Checked, scale: int, max_pixels: int) -> np.ndarray:
+    height, width = item.size
+    return read_rgb(item.pair.hr, max_pixels)[: height * scale, : width * scale]
+
+
 class ArrayStore:
     """Pairs that lie as arrays in memory (or in a mapped file)."""
 
-    def __init__(
-        self,
-        names: list[str],
-        lr: Sequence[np.ndarray],
-        hr: Sequence[np.ndarray],
-        scale: int,
-    ):
-        self.names = names
-        self.scale = scale
-        self.sizes = np.array([image.shape[:2] for image in lr], dtype=np.int64)
-        self._lr, self._hr = lr, hr
+    def __init__(self, names: list[str], pairs: Sequence[ImagePair], scale: int):
+        self.names, self.scale = names, scale
+        self.sizes = np.array([lr.shape[:2] for lr, _ in pairs], dtype=np.int64)
+        self._pairs = pairs
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
-        return self._lr[index], self._hr[index]
+        return self._pairs[index]
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
         """Copy patches out of the arrays."""
@@ -131,21 +132,17 @@ class ArrayStore:
         lr = torch.empty((len(image), size, size, 3), dtype=torch.uint8)
         hr = torch.empty((len(image), large, large, 3), dtype=torch.uint8)
         low, high = lr.numpy(), hr.numpy()
-        for n, (i, y, x) in enumerate(
-            zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
-        ):
-            low[n] = self._lr[i][y : y + size, x : x + size]
+        positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
+        for n, (i, y, x) in enumerate(positions):
+            whole_lr, whole_hr = self._pairs[i]
+            low[n] = whole_lr[y : y + size, x : x + size]
             top, left = y * scale, x * scale
-            high[n] = self._hr[i][top : top + large, left : left + large]
+            high[n] = whole_hr[top : top + large, left : left + large]
         return Patches(lr, hr)
 
     def checksum(self) -> str:
         """SHA-256 over names and the CRC-32 of all pixels."""
-        crcs = [
-            zlib.crc32(hr.data, zlib.crc32(lr.data))
-            for lr, hr in zip(self._lr, self._hr, strict=True)
-        ]
-        return fingerprint(self.names, crcs)
+        return fingerprint(self.names, [crc(*pair) for pair in self._pairs])
 
 
 def load(checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS) -> ArrayStore:
@@ -153,10 +150,7 @@ def load(checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS) -
     decoded = parallel(
         lambda item: decode(item, scale, max_pixels), checked, f"reading {len(checked)} images"
     )
-    names = [item.pair.name for item in checked]
-    lr = [np.ascontiguousarray(low) for low, _ in decoded]
-    hr = [np.ascontiguousarray(high) for _, high in decoded]
-    return ArrayStore(names, lr, hr, scale)
+    return ArrayStore([item.pair.name for item in checked], decoded, scale)
 
 
 class FileStore:
@@ -169,32 +163,29 @@ class FileStore:
         self._checked = list(checked)
         self._max_pixels = max_pixels
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
         return decode(self._checked[index], self.scale, self._max_pixels)
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
         """Decode, cut, and make the LR of what was cut unless it is given."""
-        cut = [
-            self._patch(i, y, x, size)
-            for i, y, x in zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
-        ]
-        lr = np.stack([low for low, _ in cut])
-        hr = np.stack([high for _, high in cut])
-        return Patches(torch.from_numpy(lr), torch.from_numpy(hr))
+        positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
+        cut = [self._patch(i, y, x, size) for i, y, x in positions]
+        lr, hr = (torch.from_numpy(np.stack(images)) for images in zip(*cut, strict=True))
+        return Patches(lr, hr)
 
     def checksum(self) -> str:
         """SHA-256 over names and bytes of the files; differs from a decoded store's."""
-        crcs = parallel(
-            lambda item: [_crc(file) for file in (item.pair.hr, item.pair.lr) if file],
-            self._checked,
-        )
-        return fingerprint(self.names, crcs)
 
-    def _patch(self, index: int, y: int, x: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        def crcs(item: Checked) -> list[int]:
+            files = [file for file in (item.pair.hr, item.pair.lr) if file is not None]
+            return [zlib.crc32(file.read_bytes()) for file in files]
+
+        return fingerprint(self.names, parallel(crcs, self._checked))
+
+    def _patch(self, index: int, y: int, x: int, size: int) -> ImagePair:
         item, scale = self._checked[index], self.scale
-        height, width = item.size
-        full = read_rgb(item.pair.hr, self._max_pixels)[: height * scale, : width * scale]
+        full = _read_hr(item, scale, self._max_pixels)
         if item.pair.lr is not None:
             low = read_rgb(item.pair.lr, self._max_pixels)[y : y + size, x : x + size]
         else:
@@ -214,8 +205,7 @@ class JoinedStore(ArrayStore):
         stores = list(parts.values())
         super().__init__(
             [f"{title}/{name}" for title, store in parts.items() for name in store.names],
-            [image for store in stores for image in store._lr],
-            [image for store in stores for image in store._hr],
+            [pair for store in stores for pair in store._pairs],
             stores[0].scale,
         )
         self._parts = dict(parts)
@@ -230,6 +220,45 @@ class JoinedStore(ArrayStore):
 
     def __setstate__(self, parts: dict[str, ArrayStore]) -> None:
         self.__init__(parts)
+
+
+class MappedStore(ArrayStore):
+    """Pairs that lie in a file of pixels, mapped: all processes that use it share its pages.
+
+    `places` are those of LR and HR of every image, by `layout`.
+    """
+
+    def __init__(
+        self, names: list[str], path: Path, places: Sequence[Sequence[Sequence[int]]], scale: int
+    ):
+        # A plain view: every slice of the memmap class itself would cost microseconds.
+        pixels = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)
+        super().__init__(names, [(view(pixels, lr), view(pixels, hr)) for lr, hr in places], scale)
+
+
+def layout(
+    sizes: Sequence[Sequence[int]], scale: int, align: int = 1
+) -> tuple[list[tuple[Place, Place]], int]:
+    """Places of LR and HR of images of these LR sizes, one after the other; the bytes of all."""
+    places, offset = [], 0
+    for height, width in sizes:
+        lr = (offset, height, width)
+        offset += -(-height * width * 3 // align) * align
+        hr = (offset, height * scale, width * scale)
+        offset += -(-height * width * scale**2 * 3 // align) * align
+        places.append((lr, hr))
+    return places, offset
+
+
+def view(pixels: np.ndarray, place: Sequence[int]) -> np.ndarray:
+    """The image (h, w, 3) at a place of the pixels."""
+    offset, height, width = place
+    return pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+
+def crc(lr: np.ndarray, hr: np.ndarray) -> int:
+    """CRC-32 of both images of a pair."""
+    return zlib.crc32(hr.data, zlib.crc32(lr.data))
 
 
 def fingerprint(names: Sequence[str], values: Sequence[object]) -> str:
@@ -264,7 +293,3 @@ def parallel(
 def cpus() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _crc(path: Path) -> int:
-    return zlib.crc32(path.read_bytes())
