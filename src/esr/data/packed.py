@@ -25,19 +25,9 @@ from filelock import FileLock, Timeout
 
 from esr.console import say
 from esr.data.images import MAX_PIXELS
+from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.sets import Pair
-from esr.data.store import (
-    Checked,
-    MappedStore,
-    Place,
-    check,
-    crc,
-    decode,
-    fingerprint,
-    layout,
-    parallel,
-    view,
-)
+from esr.data.store import Checked, check, crc, decode, fingerprint, parallel
 from esr.errors import UserError
 from esr.files import whole
 
@@ -46,7 +36,6 @@ FORMAT = "esr-pack-1 matlab-bicubic"
 
 _ALIGN = 64
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 
 Sources = dict[str, list[list[int]]]
 """Bytes and modification time (ns) of the HR file and, if given, of the LR file, by image."""
@@ -89,7 +78,7 @@ class PackedStore(MappedStore):
 def packed(
     pairs: Sequence[Pair],
     scale: int,
-    folder: Path,
+    folder: Path,  # of this store alone
     max_pixels: int = MAX_PIXELS,
     full_check: bool = False,
 ) -> PackedStore:
@@ -178,7 +167,8 @@ def _pack(
     if final.exists() and not partial.exists():  # killed just before, or damaged since
         final.rename(partial)
     done = _journaled(journal, partial, places, total)
-    missing = total - (_allocated(partial) if partial.exists() else 0)
+    allocated = getattr(partial.stat(), "st_blocks", 0) * 512 if partial.exists() else 0
+    missing = total - allocated
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise UserError(
@@ -261,10 +251,10 @@ def _key(sources: Sources, scale: int) -> str:
 
 
 def _write(file: int, data: np.ndarray, offset: int) -> None:
-    view = data.data.cast("B")
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+    rest = data.data.cast("B")
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _reserve(file: int, total: int) -> None:
@@ -275,10 +265,6 @@ def _reserve(file: int, total: int) -> None:
         os.posix_fallocate(file, 0, total)
     else:
         os.ftruncate(file, total)
-
-
-def _allocated(path: Path) -> int:
-    return getattr(path.stat(), "st_blocks", 0) * 512
 
 
 def _gigabytes(count: int) -> str:

@@ -60,10 +60,10 @@ class PatchBatches(Dataset):
 
     def cut(self, draws: Draws, side: int) -> Batch:
         """The drawn patches of LR side `side`."""
-        patches = self.store.patches(draws.image, draws.row, draws.column, side)
+        lr, hr = self.store.patches(draws.image, draws.row, draws.column, side)
         batch = {
-            "lr": patches.lr,
-            "hr": patches.hr,
+            "lr": lr,
+            "hr": hr,
             "code": torch.from_numpy(draws.code * self.flips),
             "seed": torch.from_numpy(draws.seed.copy()),
         }

@@ -113,10 +113,8 @@ class HeldOut:
     """
 
     def __init__(self, source: ImageSet, part: Literal["train", "val"]):
-        self.source = source
-        self.part = part
-        self.name = source.name
-        self.weight = source.weight
+        self.source, self.part = source, part
+        self.name, self.weight = source.name, source.weight
 
     def prepare(self, scale: int) -> None:
         """As the set that is split."""
@@ -146,18 +144,12 @@ class Sample:
     """What a user is told before training."""
 
     TRAIN = (
-        "astronaut.png",
-        "ihc.png",
-        "motorcycle_left.png",
-        "motorcycle_right.png",
-        "rocket.jpg",
-    )
+        "astronaut.png", "ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg",
+    )  # fmt: skip
     VAL = ("chelsea.png", "coffee.png")
 
     def __init__(self, part: Literal["train", "val"], weight: float | None = None):
-        self.part = part
-        self.name = "sample"
-        self.weight = weight
+        self.name, self.part, self.weight = "sample", part, weight
 
     def prepare(self, scale: int) -> None:
         """Nothing to do: the files come with the installation."""

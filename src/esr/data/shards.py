@@ -28,11 +28,12 @@ from PIL import Image
 from esr.console import bar
 from esr.data.augment import Batch
 from esr.data.images import MAX_PIXELS
+from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.open import default_cache
 from esr.data.patches import PatchBatches
 from esr.data.sampling import PatchSampler, Schedule, masses
 from esr.data.sets import Pair
-from esr.data.store import MappedStore, Place, check, decode, layout, view
+from esr.data.store import check, decode
 from esr.errors import UserError
 from esr.files import whole
 
@@ -65,13 +66,14 @@ def write_shards(
                     writer.close()
                 shards.append({"file": f"{len(shards):06d}.tar", "names": [], "sizes": []})
                 writer, written = wds.TarWriter(str(folder / shards[-1]["file"])), 0
+            shard = shards[-1]
             low, high = (_png(image) for image in decode(item, scale, max_pixels))
-            key = f"{len(shards[-1]['names']):06d}"
+            key = f"{len(shard['names']):06d}"
             writer.write({"__key__": key, "lr.png": low, "hr.png": high})
             written += len(low) + len(high)
-            shards[-1]["names"].append(item.pair.name)
-            shards[-1]["sizes"].append(list(item.size))
-            advance(1)
+            shard["names"].append(item.pair.name)
+            shard["sizes"].append(list(item.size))
+            advance()
     if writer is not None:
         writer.close()
     path = folder / "shards.json"
@@ -110,7 +112,8 @@ class Shards:
                 f"lanes={lanes} and visit={visit} must be positive and keep={keep} at least "
                 f"{2 * lanes}: every lane's shard, and the next"
             )
-        self.url, self.lanes, self.visit, self.keep, self.name = url, lanes, visit, keep, name
+        self.url, self.name = url.rstrip("/"), name
+        self.lanes, self.visit, self.keep = lanes, visit, keep
         base = Path(cache).expanduser() if cache is not None else default_cache()
         self._folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:12]
 
@@ -120,7 +123,7 @@ class Shards:
 
     def index(self, scale: int) -> list[dict]:
         """Names and sizes of all shards' images; UserError when made for another scale."""
-        with _opened(_join(self.url, "shards.json")) as file:
+        with _opened(f"{self.url}/shards.json") as file:
             index = json.load(file)
         if index["scale"] != scale:
             raise UserError(f"{self.url} was made for x{index['scale']}, asked for x{scale}")
@@ -149,7 +152,7 @@ class Shards:
         return MappedStore(shard["names"], path, places, scale)
 
     def _fetch(self, shard: dict, places: list[tuple[Place, Place]], total: int) -> np.ndarray:
-        url = _join(self.url, shard["file"])
+        url = f"{self.url}/{shard['file']}"
         pixels = np.empty(total, dtype=np.uint8)
         count = 0
         for sample in _webdataset().WebDataset(url, shardshuffle=False, empty_check=False):
@@ -249,10 +252,6 @@ def _png(image: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(image).save(out, "png", compress_level=1)
     return out.getvalue()
-
-
-def _join(url: str, name: str) -> str:
-    return f"{url.rstrip('/')}/{name}"
 
 
 def _opened(url: str):

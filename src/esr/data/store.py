@@ -10,14 +10,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from esr.console import bar
-from esr.data.images import MAX_PIXELS, Header, read_header, read_rgb
+from esr.data.images import MAX_PIXELS, read_header, read_rgb
 from esr.data.resize import imresize
 from esr.data.sets import Pair
 from esr.errors import UserError
@@ -28,16 +27,8 @@ R = TypeVar("R")
 ImagePair = tuple[np.ndarray, np.ndarray]
 """LR and HR image, uint8 (h, w, 3) and (scale*h, scale*w, 3)."""
 
-Place = tuple[int, int, int]
-"""Where an image lies in a file of pixels: offset in bytes, height, width."""
-
-
-@dataclass(frozen=True)
-class Patches:
-    """A batch of patches as they lie in the images: uint8, (N, s, s, 3) and (N, S, S, 3)."""
-
-    lr: torch.Tensor
-    hr: torch.Tensor
+Patches = tuple[torch.Tensor, torch.Tensor]
+"""LR and HR patches as they lie in the images, uint8 (N, s, s, 3) and (N, S, S, 3)."""
 
 
 class Store(Protocol):
@@ -67,8 +58,6 @@ class Checked:
     pair: Pair
     size: tuple[int, int]
     """Height and width of the LR image."""
-    hr: Header
-    lr: Header | None
 
 
 def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> list[Checked]:
@@ -88,15 +77,13 @@ def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> li
             raise UserError(
                 f"{pair.hr} is {hr.width}x{hr.height} pixels, too small for x{scale}: remove it"
             )
-        if pair.lr is None:
-            return Checked(pair, size, hr, None)
-        lr = read_header(pair.lr, max_pixels)
-        if (lr.height, lr.width) != size:
+        lr = read_header(pair.lr, max_pixels) if pair.lr is not None else None
+        if lr is not None and (lr.height, lr.width) != size:
             raise UserError(
                 f"{pair.lr} is {lr.width}x{lr.height}, but {pair.hr} is {hr.width}x{hr.height}: at "
                 f"x{scale} its LR must be {size[1]}x{size[0]}. Is it the LR of another scale?"
             )
-        return Checked(pair, size, hr, lr)
+        return Checked(pair, size)
 
     return parallel(look, pairs)
 
@@ -115,7 +102,7 @@ def _read_hr(item: Checked, scale: int, max_pixels: int) -> np.ndarray:
 
 
 class ArrayStore:
-    """Pairs that lie as arrays in memory (or in a mapped file)."""
+    """Pairs that lie as arrays in memory."""
 
     def __init__(self, names: list[str], pairs: Sequence[ImagePair], scale: int):
         self.names, self.scale = names, scale
@@ -138,7 +125,7 @@ class ArrayStore:
             low[n] = whole_lr[y : y + size, x : x + size]
             top, left = y * scale, x * scale
             high[n] = whole_hr[top : top + large, left : left + large]
-        return Patches(lr, hr)
+        return lr, hr
 
     def checksum(self) -> str:
         """SHA-256 over names and the CRC-32 of all pixels."""
@@ -172,7 +159,7 @@ class FileStore:
         positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
         cut = [self._patch(i, y, x, size) for i, y, x in positions]
         lr, hr = (torch.from_numpy(np.stack(images)) for images in zip(*cut, strict=True))
-        return Patches(lr, hr)
+        return lr, hr
 
     def checksum(self) -> str:
         """SHA-256 over names and bytes of the files; differs from a decoded store's."""
@@ -222,40 +209,6 @@ class JoinedStore(ArrayStore):
         self.__init__(parts)
 
 
-class MappedStore(ArrayStore):
-    """Pairs that lie in a file of pixels, mapped: all processes that use it share its pages.
-
-    `places` are those of LR and HR of every image, by `layout`.
-    """
-
-    def __init__(
-        self, names: list[str], path: Path, places: Sequence[Sequence[Sequence[int]]], scale: int
-    ):
-        # A plain view: every slice of the memmap class itself would cost microseconds.
-        pixels = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)
-        super().__init__(names, [(view(pixels, lr), view(pixels, hr)) for lr, hr in places], scale)
-
-
-def layout(
-    sizes: Sequence[Sequence[int]], scale: int, align: int = 1
-) -> tuple[list[tuple[Place, Place]], int]:
-    """Places of LR and HR of images of these LR sizes, one after the other; the bytes of all."""
-    places, offset = [], 0
-    for height, width in sizes:
-        lr = (offset, height, width)
-        offset += -(-height * width * 3 // align) * align
-        hr = (offset, height * scale, width * scale)
-        offset += -(-height * width * scale**2 * 3 // align) * align
-        places.append((lr, hr))
-    return places, offset
-
-
-def view(pixels: np.ndarray, place: Sequence[int]) -> np.ndarray:
-    """The image (h, w, 3) at a place of the pixels."""
-    offset, height, width = place
-    return pixels[offset : offset + height * width * 3].reshape(height, width, 3)
-
-
 def crc(lr: np.ndarray, hr: np.ndarray) -> int:
     """CRC-32 of both images of a pair."""
     return zlib.crc32(hr.data, zlib.crc32(lr.data))
@@ -283,7 +236,7 @@ def parallel(
             results = []
             for future in futures:
                 results.append(future.result())
-                advance(1)
+                advance()
             return results
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
