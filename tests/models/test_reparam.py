@@ -127,7 +127,7 @@ def test_from_deploy_weights_the_other_branches_start_at_zero(name):
     plain = nn.Conv2d(6, 5, 3, padding=1).double()
     block = randomise(factory(name)(6, 5, 3, padding=1)).double().eval()
     assert plain.bias is not None
-    block.load_plain(plain.weight, plain.bias)
+    block.load_plain(plain.state_dict())
     x = torch.randn(1, 6, 8, 9, dtype=torch.float64)
     with torch.no_grad():
         assert gap(block(x), plain(x)) <= 1e-12
@@ -204,7 +204,7 @@ def test_a_chain_too_narrow_for_deploy_weights_says_so():
     plain = nn.Conv2d(8, 8, 3, padding=1)
     block = factory("collapsible")(8, 8, 3, padding=1, mid_channels=4)
     with pytest.raises(UserError, match="4 channels cannot hold a 8 -> 8 kernel"):
-        block.load_plain(plain.weight, plain.bias)
+        block.load_plain(plain.state_dict())
 
 
 def test_ecb_branches_are_the_papers():
