@@ -92,7 +92,7 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     problem = mismatch(weights, fuse(net).state_dict())
     if problem:
         raise UserError(f"these are no deploy weights of {type(net).__name__}: {problem}")
-    net.load_state_dict(weights, strict=False)  # a block's names are others: it is left as it is
+    net.load_state_dict(weights, strict=False)  # all but the blocks, whose names differ
     for path, module in net.named_modules():
         if not _has(module, "load_plain"):
             continue

@@ -22,7 +22,7 @@ class ConvOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The merged convolution: the arguments of `nn.Conv2d` in its order, so `*astuple(shape)`."""
+    """The merged convolution: `nn.Conv2d(*astuple(shape))`, so the fields have that order."""
 
     in_channels: int
     out_channels: int
