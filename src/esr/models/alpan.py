@@ -31,8 +31,6 @@ class AttendedBlock(nn.Module):
 class Alpan(FusionTrunk):
     """Attended blocks, their outputs fused."""
 
-    min_size = ESA.min_size
-
     def __init__(
         self,
         scale: Scale = 4,

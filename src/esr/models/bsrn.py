@@ -9,7 +9,7 @@ from torch import nn
 
 from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
-from esr.models.parts.gates import ESA, ContextGate, PooledContext
+from esr.models.parts.gates import ContextGate, PooledContext
 from esr.models.parts.layers import BSConv, PointwiseGELU, PointwiseLinear
 from esr.models.rfdn import RFDB
 
@@ -33,8 +33,6 @@ class BSDB(RFDB):
 class BSRN(FusionTrunk):
     """Separable RFDBs, their outputs fused; the image enters four times side by side."""
 
-    min_size = ESA.min_size
-
     def __init__(
         self,
         scale: Scale = 4,
@@ -46,7 +44,7 @@ class BSRN(FusionTrunk):
     ):
         blocks = (BSDB(width, distilled, esa_width) for _ in range(depth))
         super().__init__(
-            scale, data_range, width, blocks, act=PointwiseGELU, conv=BSConv, in_channels=4 * 3
+            scale, data_range, width, blocks, act=PointwiseGELU, conv=BSConv, in_channels=12
         )
         self.fuse = PointwiseLinear(depth * width, width)
 

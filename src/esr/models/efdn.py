@@ -14,7 +14,7 @@ from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class EFDNCell(nn.Module):
-    """A 1x1 and two 3x3 convolutions in a chain, half of each distilled, fused, attended, skipped."""
+    """A 1x1 and two 3x3 convolutions in a chain, half of each distilled; fusion, ESA, skip."""
 
     def __init__(self, width: Channels, esa_width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()

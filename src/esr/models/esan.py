@@ -11,7 +11,7 @@ from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class ESABlock(nn.Module):
-    """Two 3x3 convolutions, ESA, a skip. The ReLU is functional: the challenge does not count it."""
+    """Two 3x3 convolutions, ESA, a skip. The ReLU is functional: the challenge counts none."""
 
     def __init__(self, width: Channels, esa_width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()

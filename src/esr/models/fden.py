@@ -71,8 +71,6 @@ class FDEB(DistillationBlock):
 class FDEN(FusionTrunk):
     """Feature distillation blocks, their outputs fused."""
 
-    min_size = LaplacianAttention.min_size
-
     def __init__(
         self,
         scale: Scale = 4,

@@ -28,7 +28,7 @@ class ConvPair(nn.Module):
 
 
 class FMEN(SeriesTrunk):
-    """A warm-up of one convolution and a deeper attention, then convolution pairs with attention."""
+    """A warm-up of one convolution and a deeper attention, then pairs with attention in series."""
 
     training_arguments = ("conv", "batch_norm")
 

@@ -43,14 +43,9 @@ class GIDB(nn.Module):
     def __init__(self, inputs: Channels, outputs: Channels, shallow: Channels, deep: Channels):
         super().__init__()
         self.shallow = shallow
-        self.stages = nn.ModuleList(
-            [
-                GroupedConv(inputs, shallow + deep),
-                GroupedConv(deep, shallow + deep),
-                GroupedConv(deep, shallow + deep),
-                GroupedConv(deep, shallow),
-            ]
-        )
+        both = shallow + deep
+        widths = ((inputs, both), (deep, both), (deep, both), (deep, shallow))
+        self.stages = nn.ModuleList(GroupedConv(n_in, n_out) for n_in, n_out in widths)
         self.fuse = nn.Conv2d(4 * shallow + inputs, outputs, 1)
         self.act = leaky_relu()
 
@@ -103,11 +98,8 @@ class IMDeception(Network):
         width, deep = 4 * core, 3 * core
         self.core = core
         self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            [GIDB(width, width, core, deep)]
-            + [GIDB(deep, width, core, deep) for _ in range(4)]
-            + [GIDB(deep, core, core, 2 * core)]
-        )
+        inner = [GIDB(width if i == 0 else deep, width, core, deep) for i in range(5)]
+        self.blocks = nn.ModuleList([*inner, GIDB(deep, core, core, 2 * core)])
         self.attention = nn.ModuleList(BlockAttention(deep, deep // 4) for _ in range(2))
         self.fuse = nn.Conv2d(6 * core, width, 1)
         self.trunk = nn.Conv2d(width, width, 3, padding=1)

@@ -20,12 +20,7 @@ class IMDB(nn.Module):
     def __init__(
         self,
         width: Channels,
-        outputs: Sequence[Channels] = (
-            64,
-            64,
-            64,
-            16,
-        ),  # of each convolution; the last is the slice
+        outputs: Sequence[Channels] = (64, 64, 64, 16),  # a convolution's; the last is the slice
         act: Activation = leaky_relu,
         last_act: bool = False,  # activate the last convolution, too
         conv: ConvFactory = nn.Conv2d,
@@ -51,10 +46,7 @@ class IMDB(nn.Module):
 
 
 class IMDN(SeriesTrunk):
-    """Multi-distillation blocks in series: without the paper's attention and fusion of all blocks.
-
-    So is the challenges' baseline.
-    """
+    """Blocks in series, as in the challenges' baseline: the paper has attention and fusion, too."""
 
     def __init__(
         self,

@@ -106,9 +106,7 @@ class LKDN(FusionTrunk):
         conv: ConvFactory = SeparableConv,  # of the stages; `SeparableConvRep` is the training form
     ):
         blocks = (LKDB(width, conv) for _ in range(depth))
-        super().__init__(
-            scale, data_range, width, blocks, nn.GELU, SeparableConv, in_channels=4 * 3
-        )
+        super().__init__(scale, data_range, width, blocks, nn.GELU, SeparableConv, in_channels=12)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
         return super().body(x.repeat(1, 4, 1, 1))

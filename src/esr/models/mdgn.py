@@ -31,10 +31,6 @@ class MDGN(SeriesTrunk):
     """Gated blocks in series."""
 
     def __init__(
-        self,
-        scale: Scale = 4,
-        data_range: DataRange = 1.0,
-        width: Channels = 64,
-        depth: Depth = 4,
+        self, scale: Scale = 4, data_range: DataRange = 1.0, width: Channels = 64, depth: Depth = 4
     ):
         super().__init__(scale, data_range, width, (MDSA(width) for _ in range(depth)))

@@ -33,6 +33,7 @@ class SeriesTrunk(Network):
         self.blocks = nn.ModuleList(blocks)
         self.trunk = conv(width, width, 3, padding=1)
         self.tail = tail if tail is not None else pixel_shuffle_tail(width, scale)
+        self.min_size = max(getattr(part, "min_size", 1) for part in self.modules())
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the blocks make of the head's output."""

@@ -1,4 +1,4 @@
-"""RFDN, winner of AIM 2020 Efficient SR, and the entries that keep its block, the RFDB.
+"""RFDN, winner of AIM 2020 Efficient SR, and entries of NTIRE 2022 that keep its block, the RFDB.
 
 Liu et al., ECCV 2020 workshops. RFDN is the baseline of NTIRE 2022 and 2023.
 """
@@ -68,8 +68,6 @@ class RFDN(FusionTrunk):
     compares with; the paper's own network has 6 blocks.
     """
 
-    min_size = ESA.min_size
-
     def __init__(
         self,
         scale: Scale = 4,
@@ -91,10 +89,7 @@ class RFDN(FusionTrunk):
 
 
 class AFDN(FusionTrunk):
-    """RFDN with a gate at full resolution for its ESA; biases only in the gate and in the fusion.
-
-    Team NJUST_RESTORARION, NTIRE 2022.
-    """
+    """RFDN with a gate for its ESA; biases only there and in the fusion (NJUST_RESTORARION)."""
 
     def __init__(
         self,
@@ -114,13 +109,10 @@ class AFDN(FusionTrunk):
 
 
 class CLRFDN(FusionTrunk):
-    """A narrow RFDN with SiLU and without a 3x3 convolution before the long skip.
+    """A narrow RFDN with SiLU and no convolution before the long skip (VAP, fastest of the table).
 
-    Team VAP, fastest of NTIRE 2022's table. It was trained with the collapsible linear blocks of
-    SESR (Bhardwaj et al., MLSys 2022), which merge to 3x3 convolutions.
+    It was trained with SESR's collapsible linear blocks (Bhardwaj et al., MLSys 2022), which merge.
     """
-
-    min_size = ESA.min_size
 
     def __init__(
         self,
@@ -143,12 +135,7 @@ class CLRFDN(FusionTrunk):
 
 
 class PlainRFDN(SeriesTrunk):
-    """RFDN without the fusion of its blocks; its ESA pools without a strided convolution.
-
-    Team NEESR's EFDN, NTIRE 2022.
-    """
-
-    min_size = BranchedContext.min_size
+    """RFDN without the fusion of its blocks; its ESA does not stride (the EFDN of team NEESR)."""
 
     def __init__(
         self,
@@ -168,12 +155,7 @@ class PlainRFDN(SeriesTrunk):
 
 
 class RePAFDN(FusionTrunk):
-    """RFDBs of different depth, fused, then pixel attention before the long skip.
-
-    Team Super, NTIRE 2022.
-    """
-
-    min_size = ESA.min_size
+    """RFDBs of different depth, fused, then pixel attention before the long skip (Super)."""
 
     def __init__(
         self,

@@ -52,12 +52,7 @@ class ARFDB(DistillationBlock):
 
 
 class ARFDN(FusionTrunk):
-    """RFDN of asymmetric convolutions, densely added; activated with slope 0.1 after the fusion.
-
-    Team HiImageTeam.
-    """
-
-    min_size = ESA.min_size
+    """RFDN of asymmetric convolutions, densely added; slope 0.1 after the fusion (HiImageTeam)."""
 
     def __init__(
         self,
@@ -93,12 +88,7 @@ class BMDB(DistillationBlock):
 
 
 class BMDN(FusionTrunk):
-    """RFDN at half width, the distilled part fed back; ReLU throughout.
-
-    Team NWPU_SweetDreamLab.
-    """
-
-    min_size = ESA.min_size
+    """RFDN at half width, the distilled part fed back; all ReLU (NWPU_SweetDreamLab)."""
 
     def __init__(
         self,
@@ -140,9 +130,7 @@ class FasterRFDB(DistillationBlock):
 
 
 class FasterRFDN(FusionTrunk):
-    """RFDN whose stages refine what was distilled (team TOVBU)."""
-
-    min_size = ESA.min_size
+    """RFDN whose stages refine what was distilled (TOVBU)."""
 
     def __init__(
         self,
@@ -160,10 +148,10 @@ class FasterRFDN(FusionTrunk):
 class ConvNeXtUnit(nn.Module):
     """A depthwise 7x7 convolution, a wide pointwise pair and a skip (Liu et al., CVPR 2022).
 
-    No norm, and LeakyReLU for GELU.
+    No norm, and LeakyReLU for GELU. The pair is `expansion` times wider in between.
     """
 
-    def __init__(self, width: Channels, expansion: int = 4):  # channels between the pair per one
+    def __init__(self, width: Channels, expansion: int = 4):
         super().__init__()
         self.convs = nn.Sequential(
             nn.Conv2d(width, width, 7, padding=3, groups=width),
@@ -200,7 +188,7 @@ class RFNeXtB(nn.Module):
 
 
 class RFDNeXt(FusionTrunk):
-    """RFDN with a ConvNeXt unit where its attention was (team SSL)."""
+    """RFDN with a ConvNeXt unit where its attention was (SSL)."""
 
     def __init__(
         self,

@@ -16,8 +16,7 @@ from esr.models.rfdn import RFDB
 def large_kernel_context(width: Channels, stride: int) -> nn.Sequential:
     """Max pooling by `stride`, then a kernel of 23x23 made of a 7x7 (dilated), a 5x5 and a 1x1.
 
-    The large kernel is VAN's (Guo et al., 2022). The input has at least 2 * stride + 1 pixels a
-    side.
+    VAN's kernel (Guo et al., 2022). The input has at least 2 * stride + 1 pixels a side.
     """
     return nn.Sequential(
         nn.MaxPool2d(2 * stride + 1, stride),
@@ -42,10 +41,7 @@ class MSDB(RFDB):
 
 
 class MSDN(FusionTrunk):
-    """Distillation at growing receptive fields: MSDBs whose attentions pool less and less, fused.
-
-    Team VMCL_Taobao.
-    """
+    """Growing receptive fields: MSDBs whose attentions pool less and less (VMCL_Taobao)."""
 
     def __init__(
         self,
@@ -115,12 +111,7 @@ def attended_tail(width: Channels, inner: Channels, scale: Scale) -> nn.Sequenti
 
 
 class MRFDN(FusionTrunk):
-    """RFDN of multiceptions, with BatchNorm at inference and PAN's upsampler.
-
-    m_RFDN, team Multicog.
-    """
-
-    min_size = ESA.min_size
+    """RFDN of multiceptions, BatchNorm at inference and PAN's upsampler (Multicog's m_RFDN)."""
 
     def __init__(
         self,
@@ -194,9 +185,7 @@ class DepthwiseRFDB(RFDB):
 
 
 class RFDNMSRB(FusionTrunk):
-    """RFDN with depthwise stages and an unshuffled attention (team Set5baby)."""
-
-    min_size = UnshuffledContext.min_size
+    """RFDN with depthwise stages and an unshuffled attention (Set5baby)."""
 
     def __init__(
         self,
