@@ -1,9 +1,4 @@
-"""The outlines of nearly every efficient network; a network fills in blocks.
-
-Blocks in series (`SeriesTrunk`: IMDN, RLFN), their outputs fused (`FusionTrunk`: RFDN, BSRN), or
-four of the maps on the way (`EarlyLateTrunk`: SPAN). A block maps (N, width, H, W) to the same
-shape, and in the last outline it returns its first activated features as well.
-"""
+"""The two outlines of nearly every efficient network: blocks in series, or their outputs fused."""
 
 from collections.abc import Iterable
 
@@ -12,7 +7,7 @@ from torch import nn
 
 from esr.models.arguments import Activation, Channels, ConvFactory, DataRange, Scale
 from esr.models.network import Network
-from esr.models.parts.layers import DIV2K_MEAN, leaky_relu, pixel_shuffle_tail
+from esr.models.parts.layers import leaky_relu, pixel_shuffle_tail
 
 
 class SeriesTrunk(Network):
@@ -70,40 +65,3 @@ class FusionTrunk(SeriesTrunk):
             x = block(x)
             outputs.append(x)
         return self.act(self.fuse(torch.cat(outputs, dim=1)))
-
-
-class EarlyLateTrunk(Network):
-    """The centred image, head, blocks in series, a fusion of early and late maps, tail.
-
-    The four maps, as in SPAN: the head's, a 3x3 convolution (`trunk`) of the last block's, the
-    first block's, and the first activated features inside the last block. There is no long skip.
-    """
-
-    mean: torch.Tensor
-
-    def __init__(
-        self,
-        scale: Scale,
-        data_range: DataRange,
-        width: Channels,
-        blocks: Iterable[nn.Module],
-        gain: float = 255.0,  # on the centred input
-        conv: ConvFactory = nn.Conv2d,  # of the head and of `trunk`
-    ):
-        super().__init__(scale, data_range)
-        self.gain = gain
-        mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1) * data_range
-        self.register_buffer("mean", mean, persistent=False)
-        self.head = conv(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(blocks)
-        self.trunk = conv(width, width, 3, padding=1)
-        self.fuse = nn.Conv2d(4 * width, width, 1)
-        self.tail = pixel_shuffle_tail(width, scale)
-
-    def body(self, x: torch.Tensor) -> torch.Tensor:
-        y = inner = head = self.head((x - self.mean) * self.gain)
-        outputs = []
-        for block in self.blocks:
-            y, inner = block(y)
-            outputs.append(y)
-        return self.tail(self.fuse(torch.cat([head, self.trunk(y), outputs[0], inner], dim=1)))

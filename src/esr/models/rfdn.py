@@ -68,6 +68,8 @@ class RFDN(FusionTrunk):
     compares with; the paper's own network has 6 blocks.
     """
 
+    block: type[RFDB] = RFDB  # a network of other blocks names its own
+
     def __init__(
         self,
         scale: Scale = 4,
@@ -82,7 +84,9 @@ class RFDN(FusionTrunk):
         conv: ConvFactory = nn.Conv2d,  # of the blocks' 3x3 convolutions
     ):
         blocks = (
-            RFDB(width, kept, ESA(width, esa_width, skip=esa_skip), dilations, residual, conv=conv)
+            self.block(
+                width, kept, ESA(width, esa_width, skip=esa_skip), dilations, residual, conv=conv
+            )
             for kept in per_block(distilled, depth, "distilled")
         )
         super().__init__(scale, data_range, width, blocks)

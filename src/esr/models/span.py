@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
-from esr.models.outlines import EarlyLateTrunk
+from esr.models.network import Network
+from esr.models.parts.layers import DIV2K_MEAN, pixel_shuffle_tail
 
 
 class SPAB(nn.Module):
@@ -25,18 +26,21 @@ class SPAB(nn.Module):
         self.convs = nn.ModuleList(conv(width, width, 3, padding=1) for _ in range(3))
         self.act = nn.SiLU()
 
-    def weight(self, y: torch.Tensor) -> torch.Tensor:
+    def gate(self, y: torch.Tensor) -> torch.Tensor:
         """The attention that the convolutions' result calls for."""
         return torch.sigmoid(y) - 0.5
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         first = self.act(self.convs[0](x))
         y = self.convs[2](self.act(self.convs[1](first)))
-        return (y + x) * self.weight(y), first
+        return (y + x) * self.gate(y), first
 
 
-class SPAN(EarlyLateTrunk):
-    """Blocks with parameter-free attention; a fusion of four of the maps on the way."""
+class SPAN(Network):
+    """head, blocks, a fusion of four of the feature maps on the way, tail."""
+
+    block: type[SPAB] = SPAB  # a network of other blocks names its own
+    mean: torch.Tensor
 
     def __init__(
         self,
@@ -47,5 +51,20 @@ class SPAN(EarlyLateTrunk):
         gain: float = 255.0,  # on the centred input
         conv: ConvFactory = nn.Conv2d,  # all 3x3 convolutions but the tail's; Conv3XC in the paper
     ):
-        blocks = (SPAB(width, conv) for _ in range(depth))
-        super().__init__(scale, data_range, width, blocks, gain, conv)
+        super().__init__(scale, data_range)
+        self.gain = gain
+        mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1) * data_range
+        self.register_buffer("mean", mean, persistent=False)
+        self.head = conv(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(self.block(width, conv) for _ in range(depth))
+        self.trunk = conv(width, width, 3, padding=1)
+        self.fuse = nn.Conv2d(4 * width, width, 1)
+        self.tail = pixel_shuffle_tail(width, scale)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        y = inner = head = self.head((x - self.mean) * self.gain)
+        outputs = []
+        for block in self.blocks:
+            y, inner = block(y)
+            outputs.append(y)
+        return self.tail(self.fuse(torch.cat([head, self.trunk(y), outputs[0], inner], dim=1)))
