@@ -14,7 +14,8 @@ from esr.surgery.prune import Prune
 
 OTHER_STEP_OF_RFDN = '''
 import torch
-from esr.models.rfdn import RFDB, RFDN
+from esr.models.parts.distillation import RFDB
+from esr.models.rfdn import RFDN
 
 class LateBlock(RFDB):
     """An RFDB that activates before the skip of a stage."""
@@ -32,8 +33,8 @@ OTHER_GATE_IN_RFDN = '''
 from torch import nn
 from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import PixelAttention
-from esr.models.rfdn import RFDB
 
 class Mine(FusionTrunk):
     """RFDN with pixel attention, and its own arguments."""

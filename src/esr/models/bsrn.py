@@ -9,9 +9,9 @@ from torch import nn
 
 from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import ContextGate, PooledContext
 from esr.models.parts.layers import BSConv, PointwiseGELU, PointwiseLinear
-from esr.models.rfdn import RFDB
 
 
 class BSDB(RFDB):

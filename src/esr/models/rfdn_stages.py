@@ -8,9 +8,9 @@ from torch import nn
 
 from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import ESA, ContextGate, PixelAttention
 from esr.models.parts.layers import silu, steps
-from esr.models.rfdn import RFDB
 
 
 def large_kernel_context(width: Channels, stride: int) -> nn.Sequential:
