@@ -53,8 +53,6 @@ class IMDTN(FusionTrunk):
     one, and every convolution sees that padding.
     """
 
-    min_size = 3
-
     def __init__(
         self,
         scale: Scale = 4,
