@@ -7,6 +7,7 @@ so it serves networks that are rebuilt below (surgery, files of weights) and com
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -27,6 +28,8 @@ EXTRAS = {
     "webdataset": "stream",
 }
 """Which extra brings a package that only the configuration names."""
+
+_NETWORK = re.compile(r"(esr\.models|esr\.evaluation\.reference|torch\.nn)(\.\w+)+")
 
 _WORDS = ("_target_", "_partial_", "_recursive_")
 
@@ -75,7 +78,7 @@ def target(path: str, place: str = "") -> Callable[..., Any]:
     Raises:
         UserError: there is none.
     """
-    parts = _today(path).split(".")
+    parts = today(path).split(".")
     for length in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:length])
         try:
@@ -105,6 +108,24 @@ def targets(config: Any) -> Iterator[str]:
     elif isinstance(config, list | tuple):
         for value in config:
             yield from targets(value)
+
+
+def network_class(path: str) -> type[Any] | None:
+    """The network or layer of this package or of torch.nn that a path names; None if it is none.
+
+    The path of a stranger's file: nothing else is imported to find out.
+    """
+    if not _NETWORK.fullmatch(today(path)):
+        return None
+    try:
+        found = target(path)
+    except (ImportError, UserError):
+        return None
+    from torch.nn import Module
+
+    if not isinstance(found, type) or not issubclass(found, Module):
+        return None
+    return found if _NETWORK.fullmatch(f"{found.__module__}.{found.__name__}") else None
 
 
 def _require_known(
@@ -137,7 +158,7 @@ def _at(place: str) -> str:
     return f"{place}: " if place else ""
 
 
-def _today(path: str) -> str:
+def today(path: str) -> str:
     """Where a class of this package lies now, given where a file of an older version says."""
     module, _, name = path.rpartition(".")
     return RENAMED.get(path) or (f"{MOVED[module]}.{name}" if module in MOVED else path)

@@ -1,9 +1,7 @@
 """The door to Hydra: where the configuration lies, how it is composed, and how it becomes objects.
 
-Beside it only the commands, `recipes` and `sweeps` know Hydra.
-`experiments/` joins the search path through a plugin with an absolute path: a relative
-`hydra.searchpath` would depend on the working directory, and its groups would neither be listed by
-`--help` nor found by `glob(*)`.
+Beside it only the commands, `recipes`, `sweeps` and the plugins know Hydra. Each folder of
+`experiments/` is a collection and thereby a configuration group (`hydra_plugins.esr_collections`).
 """
 
 import difflib
@@ -13,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, MissingConfigException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from esr.build import EXTRAS, construct
+from esr.build import EXTRAS, Config, construct
+from esr.errors import UserError
+
+COLLECTION = "collection"
+"""Stem of the file that says what is true of a whole collection; it is no recipe."""
+
+TARGET = re.compile(r"^\s*(?:- )?_target_: *['\"]?([\w.]+)", re.MULTILINE)
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -42,15 +43,29 @@ def experiments_dir() -> Path:
     return _folder("experiments")
 
 
-class ExperimentsSearchPath(SearchPathPlugin):
-    """Makes every folder of `experiments/` a configuration group."""
+def collections() -> list[str]:
+    """The folders of `experiments/` that hold recipes or entries, sorted."""
+    root = experiments_dir()
+    folders = sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []
+    return [folder.name for folder in folders if options(folder.name)]
 
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folder after conf/, whose names win."""
-        search_path.append("esr", str(experiments_dir()))
+
+def offered(group: str) -> list[str]:
+    """The `options` of a group that the running command offers: evaluate.py, published networks."""
+    names, folder = options(group), experiments_dir() / group
+    if command != "evaluate" or not folder.is_dir():
+        return names
+    return [name for name in names if "\nentry:" in (folder / f"{name}.yaml").read_text()]
 
 
-Plugins.instance().register(ExperimentsSearchPath)
+def begin(name: str) -> None:
+    """Say which command Hydra is started for: `train` or `evaluate`."""
+    global command
+    command = name
+
+
+command = "train"
+"""What a choice in a collection stands for: a recipe (train) or a published network (evaluate)."""
 
 
 def _ratio(fraction: float, total: int) -> int:
@@ -58,13 +73,22 @@ def _ratio(fraction: float, total: int) -> int:
     return max(1, round(float(fraction) * int(total)))
 
 
+def _groups(choices: DictConfig) -> str:
+    """`${groups:${hydra.runtime.choices}}`: what this command lets one choose, a line a group."""
+    names = (str(key).partition("@")[0] for key in choices)
+    shown = {name: offered(name) for name in names if not name.startswith("hydra/")}
+    return "\n".join(f"{name}: {', '.join(shown[name])}" for name in sorted(shown) if shown[name])
+
+
 OmegaConf.register_new_resolver("share", _ratio, replace=True)
+OmegaConf.register_new_resolver("groups", _groups, replace=True)
 
 
 def compose(name: str = "train", overrides: Sequence[str] = ()) -> DictConfig:
     """Compose `conf/<name>.yaml` with overrides as they are typed on the command line."""
     if GlobalHydra.instance().is_initialized():
         return hydra.compose(name, list(overrides))
+    begin(name)
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return hydra.compose(name, list(overrides))
 
@@ -89,7 +113,26 @@ def plain(config: Any) -> Any:
 def options(group: str) -> list[str]:
     """Names that can be chosen in a group of conf/ or experiments/, sorted."""
     folders = (conf_dir() / group, experiments_dir() / group)
-    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    return sorted({p.stem for folder in folders for p in folder.glob("*.yaml")} - {COLLECTION})
+
+
+def model_config(name: str, scale: int = 4, **values: Any) -> Config:
+    """What `conf/model/<name>.yaml` says for a scale, with values changed.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    path = conf_dir() / "model" / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"model={name} does not exist{_suggest(name, options('model'), 'model=')}")
+    cfg = OmegaConf.create({"scale": scale, "model": OmegaConf.load(path)})
+    return {**plain(cfg.model), **values}
+
+
+def own_networks() -> set[str]:
+    """Every class that conf/model and conf/conv name: what the user keeps there is trusted."""
+    paths = (path for group in ("model", "conv") for path in (conf_dir() / group).glob("*.yaml"))
+    return {name for path in paths for name in TARGET.findall(path.read_text())}
 
 
 def explain(error: BaseException) -> str:
@@ -115,7 +158,7 @@ def _unknown_option(error: MissingConfigException) -> str:
     plugin = name.partition("_")[0]
     if group == "hydra/launcher" and plugin in EXTRAS:
         return f"{group}={name} is not installed: pip install 'esr[{EXTRAS[plugin]}]'"
-    return f"{group}={name} does not exist{_suggest(name, options(group), f'{group}=')}"
+    return f"{group}={name} does not exist{_suggest(name, offered(group), f'{group}=')}"
 
 
 def _unknown_key(key: str, cause: OmegaConfBaseException) -> str:

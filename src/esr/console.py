@@ -4,6 +4,7 @@ Text that comes from outside (names, paths, overrides such as `[l1]`) is printed
 read as markup. In a table what is absent, None or NaN is a dash, never zero.
 """
 
+import importlib
 import math
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from rich import progress
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from esr.files import Row, columns_of
 
@@ -24,6 +26,20 @@ PATIENCE = 1.5
 def say(line: str, aside: bool = False) -> None:
     """Print a line as it is; `aside` to standard error, where it does not mix with results."""
     Console(stderr=aside).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def rule(title: str) -> None:
+    """A line across the screen with a title in it."""
+    Console().rule(Text(title), align="left")
+
+
+def pyplot() -> Any | None:
+    """`matplotlib.pyplot`, drawing into files; None where matplotlib is not installed."""
+    try:
+        importlib.import_module("matplotlib").use("Agg")
+    except ImportError:
+        return None
+    return importlib.import_module("matplotlib.pyplot")
 
 
 @contextmanager
@@ -100,7 +116,11 @@ def print_table(title: str, rows: Mapping[str, Row]) -> None:
         table.add_column(name, justify="right" if name else "left")
     for name, values in lines.items():
         table.add_row(name, *values)
-    # A log file is as wide as the table needs it to be.
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """Print a table; a log file is as wide as the table needs it to be."""
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 

@@ -7,9 +7,11 @@ from reparam_cases import BLOCKS, by_branches, factory, photograph, train_a_litt
 from torch import nn
 
 from esr.errors import UserError
+from esr.models.parts.gates import HFAB
+from esr.models.reparam.attention import NormedHFAB
 from esr.models.reparam.blocks import ECB
 from esr.models.reparam.branches import Chain, Identity
-from esr.surgery.fuse import fuse
+from esr.surgery.fuse import fuse, load_plain
 
 SIZE3 = {"acb", "ecb", "edbb", "reprfn"}
 NEEDS_BIAS = {"acb", "dbb", "repconv", "repvgg"}
@@ -69,6 +71,7 @@ GEOMETRIES = {
     "widening": {"in_channels": 4, "out_channels": 12, "kernel_size": 3, "padding": 1},
     "point": {"kernel_size": 1},
     "five": {"kernel_size": 5, "padding": 2},
+    "flat": {"kernel_size": (3, 5), "padding": (1, 2)},
     "grouped": {"kernel_size": 3, "padding": 1, "groups": 2},
     "grouped widening": {
         "in_channels": 4,
@@ -91,6 +94,8 @@ def refusal(name, geometry):
         return "kernels, got 1x1"
     if geometry == "five" and name in SIZE3 - {"acb"}:
         return "exists for 3x3 kernels, got 5x5"
+    if geometry == "flat" and name in SIZE3:
+        return "kernels, got 3x5"
     if geometry == "strided" and name in STRIDE1:
         return "needs stride 1, got 2"
     if geometry == "dilated" and name in UNDILATED:
@@ -122,12 +127,19 @@ def test_a_geometry_is_exact_or_refused_by_name(name, geometry):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_takes_the_arguments_of_a_convolution_by_position_too(name):
+    merged = factory(name)(4, 6, 3, 1, 1, 1, 2, True).fuse()
+    assert repr(merged) == repr(nn.Conv2d(4, 6, 3, 1, 1, 1, 2, True))
+    with pytest.raises(TypeError, match=r"^\w+: .* 'pading'"):
+        factory(name)(4, 6, 3, pading=1)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
 def test_from_deploy_weights_the_other_branches_start_at_zero(name):
     torch.manual_seed(3)
     plain = nn.Conv2d(6, 5, 3, padding=1).double()
     block = randomise(factory(name)(6, 5, 3, padding=1)).double().eval()
-    assert plain.bias is not None
-    block.load_plain(plain.weight, plain.bias)
+    block.load_plain(plain.state_dict())
     x = torch.randn(1, 6, 8, 9, dtype=torch.float64)
     with torch.no_grad():
         assert gap(block(x), plain(x)) <= 1e-12
@@ -145,6 +157,16 @@ def test_from_deploy_weights_the_other_branches_start_at_zero(name):
         optimizer.step()
     still = [i for i, p in enumerate(trainable) if torch.equal(p, before[i])]
     assert not still, "a silenced branch must be able to learn again"
+
+
+def test_fmens_attention_starts_from_deploy_weights():
+    torch.manual_seed(8)
+    plain = HFAB(6, 4, nn.Conv2d(4, 4, 3, padding=1)).double()
+    normed = randomise(NormedHFAB(6, 4, factory("rrrb")(4, 4, 3, padding=1))).double().eval()
+    load_plain(normed, plain.state_dict())
+    x = torch.randn(1, 6, 8, 9, dtype=torch.float64)
+    with torch.no_grad():
+        assert gap(normed(x), plain(x)) <= 1e-12
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -204,7 +226,7 @@ def test_a_chain_too_narrow_for_deploy_weights_says_so():
     plain = nn.Conv2d(8, 8, 3, padding=1)
     block = factory("collapsible")(8, 8, 3, padding=1, mid_channels=4)
     with pytest.raises(UserError, match="4 channels cannot hold a 8 -> 8 kernel"):
-        block.load_plain(plain.weight, plain.bias)
+        block.load_plain(plain.state_dict())
 
 
 def test_ecb_branches_are_the_papers():

@@ -69,7 +69,7 @@ def test_rlfn_becomes_the_challenge_winner():
     ],
 )
 def test_official_weights_load_into_what_was_pruned(shared: Path, entry, wide, widths):
-    from esr.zoo import entries as zoo
+    from esr.zoo import catalogue as zoo
 
     folder = shared / "ntire2022" / "weights"
     official = zoo.load(f"ntire2022/{entry}", folder=folder)

@@ -31,6 +31,28 @@ WORDS = {
 }
 
 
+OURS = {
+    "ave_time_ms": "eff/runtime_ms",
+    "params_m": "eff/params_m",
+    "flops_g": "eff/flops_g",
+    "acts_m": "eff/acts_m",
+    "mem_m": "eff/memory_mib",
+    "convs": "eff/convs",
+}
+"""The metrics of published.csv and the keys under which our log has them."""
+
+
+def ours(row: Row, metrics: Iterable[str] = OURS) -> dict[str, float]:
+    """What a published row says of `metrics`, under the keys of our log."""
+    found = {OURS[metric]: number(row.get(metric)) for metric in metrics}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def published(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Our figures under the names of published.csv; None where one was not measured."""
+    return {metric: metrics.get(key) for metric, key in OURS.items()}
+
+
 def rank(
     rows: Iterable[Row], challenge: str = "ntire2022", tolerance: float | None = None
 ) -> list[dict[str, Any]]:

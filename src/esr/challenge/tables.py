@@ -5,19 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from esr.challenge.places import number, rank
 from esr.challenge.rules import Edition
-from esr.console import markdown, print_table, shown
+from esr.console import markdown, print_table, say, shown
 from esr.files import write_csv, write_json
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
 
 METRICS = ("ave_time_ms", "params_m", "flops_g", "acts_m", "mem_m", "convs")
 TRACKS = ("main", "sub1", "sub2")
-
-console = Console()
 
 
 def write(
@@ -47,7 +44,7 @@ def write(
     parts = ["\n".join(lines), markdown(table), "\n".join(notes)]
     (folder / "leaderboard.md").write_text("\n".join(part for part in parts if part).strip() + "\n")
     print_table(f"{rules.title}: measured (published)", _brief(order))
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    say(f"written to {folder}")
 
 
 def _brief(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -88,7 +85,7 @@ def _average_ranks(values: Tensor) -> Tensor:
 
 
 def published_rows(
-    found: Sequence[zoo.Entry], rules: Edition, tolerance: float | None
+    found: Sequence[catalogue.Entry], rules: Edition, tolerance: float | None
 ) -> list[dict[str, Any]]:
     """The published table with the places computed anew from its figures."""
     competitors = [f for f in found if f.published and f.published["main_rank"]]

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from esr.config import conf_dir, explain
+from esr.config import begin, conf_dir, explain
 from esr.errors import UserError
 
 
@@ -52,6 +52,7 @@ def _command(task: Callable[[DictConfig], Any], name: str) -> None:
                 raise  # a sweep has to learn of it
             raise SystemExit(f"error: {error}") from None  # Hydra would print the overrides first
 
+    begin(name)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
     try:
         main()

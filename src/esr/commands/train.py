@@ -1,30 +1,25 @@
 """What `python train.py` does: one run, a run that goes on, or a recipe stage by stage."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
-from rich.console import Console
 
-from esr.config import compose
+from esr.config import collections, compose
+from esr.console import say
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.recipes import run as recipes
 from esr.sweeps import trial
-from esr.training import folder as runs
 from esr.training.callbacks.checkpoint import LAST
+from esr.training.folder import RESULT, claim, read_config, read_result, write_config
 from esr.training.logger import forget_after
+from esr.training.processes import follows
 from esr.training.run import fit
 
 AUTO = "auto"
 """`resume=auto`: begin or go on, whatever is due."""
-
-console = Console()
-
-COLLECTIONS = ("ntire2022", "papers", "pruning")
-"""Groups of recipes, which name the run."""
 
 
 def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[float, ...]:
@@ -62,22 +57,22 @@ def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dic
     if cfg.stage:
         raise UserError(
             f"stage={cfg.stage} is for recipes, and this run has no stages. Choose one with "
-            "ntire2022=NAME or papers=NAME"
+            f"{', '.join(f'{name}=NAME' for name in collections())}"
         )
     if auto:
         return _go_on(cfg, typed, folder)
     if cfg.resume:
         return _resume(Path(cfg.resume), typed)
-    folder = runs.claim(cfg)
-    if not runs.follows():
-        runs.write_config(cfg, folder, typed)
-    return fit(cfg, folder)
+    folder = claim(cfg)
+    if not follows():
+        write_config(cfg, folder, typed)
+    return _fit(cfg, folder)
 
 
 def _resume(folder: Path, typed: Sequence[str]) -> dict[str, float]:
-    cfg = runs.read_config(folder, [o for o in typed if not o.startswith("resume=")])
+    cfg = read_config(folder, [o for o in typed if not o.startswith("resume=")])
     cfg.run = str(folder)
-    return fit(cfg, folder, resume=True, callbacks=trial.callbacks(cfg.objective))
+    return _fit(cfg, folder, resume=True)
 
 
 def _go_on(cfg: DictConfig, typed: Sequence[str], folder: Path | None) -> dict[str, float]:
@@ -85,16 +80,21 @@ def _go_on(cfg: DictConfig, typed: Sequence[str], folder: Path | None) -> dict[s
     if folder is None and not cfg.run:
         raise UserError("resume=auto goes on with a folder that is named: type run=FOLDER, too")
     folder = folder or Path(cfg.run)
-    if (folder / runs.RESULT).is_file():
-        console.print(f"{folder} is finished already", highlight=False, soft_wrap=True)
-        return json.loads((folder / runs.RESULT).read_text())["metrics"]
+    if (folder / RESULT).is_file():
+        say(f"{folder} is finished already")
+        return read_result(folder)
     if (folder / "checkpoints" / LAST).is_file():
         return _resume(folder, [])
-    folder = runs.claim(cfg, folder, again=True)
-    if not runs.follows():
+    folder = claim(cfg, folder, again=True)
+    if not follows():
         forget_after(folder, 0)  # what was logged before its first checkpoint
-        runs.write_config(cfg, folder, typed)
-    return fit(cfg, folder, callbacks=trial.callbacks(cfg.objective))
+        write_config(cfg, folder, typed)
+    return _fit(cfg, folder)
+
+
+def _fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]:
+    callbacks = trial.callbacks(cfg.objective)
+    return fit(cfg, folder, resume, callbacks, alone=trial.folder() is None)
 
 
 def _typed() -> list[str]:
@@ -109,7 +109,7 @@ def _chosen(typed: Sequence[str]) -> list[str]:
     named = {override.partition("=")[0] for override in typed}
     return [
         f"{group}={choices[group]}"
-        for group in COLLECTIONS
+        for group in collections()
         if choices[group] and group not in named
     ]
 
@@ -118,5 +118,5 @@ def _name(cfg: DictConfig) -> str:
     """The challenge entry, else the model that was chosen."""
     if HydraConfig.initialized():
         choices = HydraConfig.get().runtime.choices
-        return next(filter(None, map(choices.get, COLLECTIONS)), choices["model"])
+        return next(filter(None, map(choices.get, collections())), choices["model"])
     return str(cfg.model["_target_"]).rpartition(".")[2].lower()

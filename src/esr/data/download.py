@@ -62,7 +62,9 @@ def fetch(archives: Sequence[Archive], expected: str) -> None:
             ) from error
 
 
-def download(url: str, file: Path, md5: str | None = None, attempts: int = 5) -> Path:
+def download(
+    url: str, file: Path, md5: str | None = None, attempts: int = 5, sha256: str | None = None
+) -> Path:
     """Fetch `url` into `file`; a part that is there already is continued, not fetched again.
 
     The part is `file` + ".part" until it is complete and checked.
@@ -89,14 +91,12 @@ def download(url: str, file: Path, md5: str | None = None, attempts: int = 5) ->
         if attempt == attempts - 1 or not (progressed or before):
             raise failure
         time.sleep(0.2 if progressed else 2**attempt)
-    if md5 is not None:
-        with part.open("rb") as content:
-            found = hashlib.file_digest(content, "md5").hexdigest()
-        if found != md5:
+    for name, expected in (("md5", md5), ("sha256", sha256)):
+        if expected is not None and (found := _digest(part, name)) != expected:
             part.unlink()
             raise UserError(
-                f"{url}: the downloaded file's MD5 is {found}, expected {md5}. It was removed; "
-                "repeat the command, or fetch the file elsewhere."
+                f"{url}: the downloaded file's {name.upper()} is {found}, expected {expected}. It "
+                "was removed; repeat the command, or fetch the file elsewhere."
             )
     part.rename(file)
     return file
@@ -168,3 +168,8 @@ def _unpack(file: Path, into: Path, makes: Path) -> None:
     makes.parent.mkdir(parents=True, exist_ok=True)
     source.rename(makes)
     shutil.rmtree(staging)
+
+
+def _digest(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, name).hexdigest()

@@ -5,6 +5,8 @@ has none; LSDIR and the benchmark sets have no address that serves without a for
 they are only expected, not fetched.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,15 @@ _MD5 = {
     "DIV2K_valid_LR_bicubic_X3": "18b1d310f9f88c13618c287927b29898",
     "DIV2K_valid_LR_bicubic_X4": "21962de700c8d368c6ff83314480eff0",
 }
+
+VALID = [f"{number:04d}" for number in range(801, 901)]
+"""DIV2K's validation images, by the digits that their files' names begin with."""
+
+
+def is_div2k_valid(names: Iterable[str]) -> bool:
+    """Whether these are DIV2K's 100 validation images, whatever comes after their numbers."""
+    return sorted(re.sub(r"\D.*", "", name) for name in names) == VALID
+
 
 Lr = Literal["official", "made"]
 

@@ -6,7 +6,7 @@ complexity by the challenge's counter, and runtime and memory of the form to dep
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,30 +19,43 @@ from esr.metrics.complexity import Complexity, complexity
 from esr.metrics.fidelity import SCORES, MeanScore
 from esr.metrics.memory import Memory
 from esr.metrics.runtime import Runtime
-from esr.models.rlfn import RLFN
 from esr.surgery.fuse import fusable, fuse
-
-REFERENCE = "ntire2022/rlfn"
-"""The entry that runtimes are set against: the winner, whose plain convolutions run anywhere."""
 
 Batch = dict[str, Any]
 
 
+class Batches(Protocol):
+    """A loader of `{"lr", "hr", "name"}`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
 class ValidationData(Protocol):
-    """What is asked of a data module: a loader for each named set, and the scale."""
+    """What is asked of a data module: a loader for each named set, the scale, and what it is."""
 
     scale: int
     val_names: list[str]
 
-    def val_dataloader(self) -> Sequence[Iterable[Batch]]:
-        """Loaders of `{"lr", "hr", "name"}` in the order of `val_names`."""
+    def val_dataloader(self) -> Sequence[Batches]:
+        """Loaders in the order of `val_names`."""
+        ...
+
+    def describe(self) -> list[str]:
+        """The sets, in lines for the user."""
+        ...
+
+    def checksum(self) -> str:
+        """A fingerprint of all images' names and content."""
         ...
 
 
 @dataclass(frozen=True)
 class Image:
-    """One scored image: its SR (1, 3, H, W), not clamped, and its scores."""
+    """One scored image of a validation set: its SR (1, 3, H, W), not clamped, and its scores."""
 
+    set: str
     name: str
     sr: Tensor
     scores: dict[str, float]
@@ -108,38 +121,33 @@ class Fidelity:
 
 
 @torch.inference_mode()
-def images(
-    net: nn.Module,
-    loader: Iterable[Batch],
-    fidelity: Fidelity,
-    index: int = 0,
-    device: torch.device | str = "cpu",
-) -> Iterator[Image]:
-    """Super-resolve and score the images of a loader one by one, adding them to `fidelity`."""
-    for batch in loader:
-        batch = {**batch, "lr": batch["lr"].to(device), "hr": batch["hr"].to(device)}
-        sr = net(batch["lr"])
-        scores = fidelity.update(sr, batch, index)
-        for i, name in enumerate(batch["name"]):
-            yield Image(name, sr[i : i + 1], {key: v[i].item() for key, v in scores.items()})
-
-
 def fidelity(
-    net: nn.Module, data: ValidationData, device: torch.device | str = "cpu"
+    net: nn.Module,
+    data: ValidationData,
+    device: torch.device | str = "cpu",
+    note: Callable[[Image], None] | None = None,
 ) -> dict[str, float]:
     """Mean PSNR and SSIM of `net` on every validation set of `data`, by the keys of the log.
 
     Args:
         net: takes and gives RGB (N, 3, H, W) in [0, 1]; is set to evaluation mode.
-        data: with `setup` done.
+        data: with its images prepared.
         device: where the images go; the network is expected there.
+        note: called with each image.
     """
     net.eval()
     found = Fidelity(data.val_names, data.scale, device, alone=True)
     with exact_arithmetic():
         for index, loader in enumerate(data.val_dataloader()):
-            for _ in images(net, loader, found, index, device):
-                pass
+            for batch in loader:
+                batch = {**batch, "lr": batch["lr"].to(device), "hr": batch["hr"].to(device)}
+                sr = net(batch["lr"])
+                scores = found.update(sr, batch, index)
+                if note is None:
+                    continue
+                for i, name in enumerate(batch["name"]):
+                    values = {key: value[i].item() for key, value in scores.items()}
+                    note(Image(data.val_names[index], name, sr[i : i + 1], values))
     return found.compute()
 
 
@@ -202,9 +210,10 @@ def efficiency(
     counter: str = "ntire2022",
     protocol: str = "stable",
     inputs: Sequence[Tensor] | None = None,
-    reference: nn.Module | None = None,
+    reference: tuple[str, nn.Module] | None = None,
     seconds: float | None = 3.0,
     known: Complexity | None = None,
+    runner: nn.Module | None = None,
 ) -> Efficiency:
     """Complexity, runtime and peak memory of the deploy form of `net`.
 
@@ -215,9 +224,10 @@ def efficiency(
         counter: see `esr.metrics.complexity`.
         protocol: see `esr.metrics.runtime`.
         inputs: images (1, 3, H, W) to time; one image of noise of `size` by default.
-        reference: timed in turns with `net`; see `reference_network`.
+        reference: name and network that is timed in turns with `net`; see `reference_network`.
         seconds: bound of the timing; 0 leaves runtime and memory out.
         known: complexity from before, if the structure is the same.
+        runner: what is timed in place of `net`, such as the same network in tiles.
 
     Raises:
         UserError: unknown counter or protocol, or the network cannot take the size.
@@ -228,28 +238,10 @@ def efficiency(
     if seconds == 0:
         return Efficiency(static)
     inputs = [noise(size)] if inputs is None else inputs
-    used = memory.measure(net, inputs, device)
-    timed = runtime.measure(net, inputs, device, protocol, reference, seconds)
-    return Efficiency(static, timed, used, None if reference is None else REFERENCE)
-
-
-def evaluate(
-    net: nn.Module, data: ValidationData, device: torch.device | str = "cpu"
-) -> dict[str, float]:
-    """Fidelity on `data` and efficiency by the default protocols, by the keys of the log."""
-    reference = reference_network(data.scale, device)
-    cost = efficiency(net, device, reference=reference)
-    return fidelity(net, data, device) | cost.metrics()
-
-
-def reference_network(scale: int, device: torch.device | str = "cpu") -> nn.Module:
-    """The network that runtimes are set against, with random weights: time does not depend on them.
-
-    The state of the random generators is left as it was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return RLFN(scale).to(device).eval()
+    name, other = reference or (None, None)
+    used = memory.measure(runner or net, inputs, device)
+    timed = runtime.measure(runner or net, inputs, device, protocol, other, seconds)
+    return Efficiency(static, timed, used, name)
 
 
 def noise(size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which network a command line means: a challenge entry, a checkpoint, or an architecture alone."""
+"""What a command line means: which network, which validation images, which device."""
 
 import re
 from dataclasses import dataclass
@@ -9,14 +9,16 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from esr.config import build, options, plain
+from esr.build import construct
+from esr.config import build, plain
 from esr.errors import UserError
-from esr.evaluation.tiling import Tiling
+from esr.evaluation.measure import ValidationData
+from esr.evaluation.tiling import Tiling, published_tiling
 from esr.files import sha256
 from esr.models.state import transfer
 from esr.surgery.fuse import fuse
-from esr.zoo import entries as zoo
-from esr.zoo.open import open_checkpoint, published
+from esr.zoo import catalogue
+from esr.zoo.open import Loaded, open_network
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Selection:
     weights: Path | None = None
     sha256: str | None = None
     model: dict[str, Any] | None = None
-    entry: zoo.Entry | None = None
+    entry: catalogue.Entry | None = None
     tiling: Tiling | None = None
 
 
@@ -52,29 +54,41 @@ def select(cfg: DictConfig) -> Selection:
     Raises:
         UserError: none is named, or its weights are absent, damaged or of another architecture.
     """
-    entry = _entry(cfg)
+    entry = catalogue.entry(cfg.entry) if cfg.entry is not None else None
     if cfg.checkpoint is not None:
-        return _from_checkpoint(cfg, entry)
-    if cfg.model is None:
+        config = cfg.model if cfg.model is not None or entry is None else entry.config(cfg.scale)
+        found = open_network(cfg.checkpoint, config, cfg.weights_folder)
+        own = next((e for e in catalogue.published() if e.sha256 == found.sha256), entry)
+        return _selection(str(cfg.name or _name(Path(cfg.checkpoint))), found, own)
+    if entry is None and cfg.model is None:
         raise UserError(
             "no network was named. Type ntire2022=ENTRY (its official weights) or checkpoint=PATH "
-            f"(yours or anybody's). Entries: {', '.join(options('ntire2022'))}"
+            f"(yours or anybody's). Entries: {', '.join(e.name for e in catalogue.published())}"
         )
-    net, config = build(cfg.model), plain(cfg.model)
+    config = plain(cfg.model) if cfg.model is not None or entry is None else entry.config(cfg.scale)
+    name = str(cfg.name or (entry.slug if entry else config["_target_"].rpartition(".")[2]))
     if entry is None or cfg.weights is None:
-        name = str(cfg.name or (entry.slug if entry else config["_target_"].rpartition(".")[2]))
+        net, scale = _deployed(construct(config, "model"))
         source = "fresh weights: only its cost means something"
-        return Selection(name, *_deployed(net), source, model=config, entry=entry)
+        return Selection(name, net, scale, source, model=config, entry=entry)
     if cfg.weights == "official":
-        file = zoo.official_file(entry, cfg.weights_folder)
-        source = f"{entry.name}, official weights"
-    else:
-        file, source = Path(cfg.weights), f"{entry.name}, weights of {cfg.weights}"
-    transfer(zoo.read_official(entry, file), net, str(file))
-    name = str(cfg.name or entry.slug)
-    digest = sha256(file)
-    tiling = _tiling(entry)
-    return Selection(name, *_deployed(net), source, file, digest, config, entry, tiling)
+        return _selection(name, open_network(entry.name, config, cfg.weights_folder), entry)
+    file = Path(cfg.weights)
+    net = construct(config, "model")
+    transfer(catalogue.read_official(entry, file), net, str(file))
+    source = f"{entry.name}, weights of {file}"
+    return _selection(name, Loaded(net, file, sha256(file), source, config), entry)
+
+
+def validation_data(cfg: DictConfig) -> ValidationData:
+    """The validation sets of `cfg.data`, prepared without anything to train on.
+
+    Raises:
+        UserError: images are absent, damaged, or do not fit the scale.
+    """
+    data = build(cfg.data)
+    data.prepare_validation()
+    return data
 
 
 def choose_device(name: str) -> torch.device:
@@ -95,22 +109,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _from_checkpoint(cfg: DictConfig, entry: zoo.Entry | None) -> Selection:
-    path = Path(cfg.checkpoint).expanduser()
-    if not path.exists() and str(cfg.checkpoint) in {found.name for found in published()}:
-        collection, _, slug = str(cfg.checkpoint).partition("/")
-        raise UserError(f"checkpoint={cfg.checkpoint} is an entry: type {collection}={slug}")
-    found = open_checkpoint(path, cfg.model)
-    own = next((e for e in published() if e.sha256 == found.sha256), entry)
+def _selection(name: str, found: Loaded, entry: catalogue.Entry | None) -> Selection:
+    net, scale = _deployed(found.net)
+    tiling = published_tiling(entry.tile) if entry else None
     return Selection(
-        str(cfg.name or _name(path)),
-        *_deployed(found.net),
-        found.source,
-        found.path,
-        found.sha256,
-        found.model,
-        own,
-        _tiling(own),
+        name, net, scale, found.source, found.path, found.sha256, found.model, entry, tiling
     )
 
 
@@ -126,17 +129,3 @@ def _name(path: Path) -> str:
 
 def _deployed(net: nn.Module) -> tuple[nn.Module, int]:
     return fuse(net).eval().requires_grad_(False), int(getattr(net, "scale"))  # noqa: B009
-
-
-def _entry(cfg: DictConfig) -> zoo.Entry | None:
-    if cfg.entry is None:
-        return None
-    same = [e for e in published() if (e.slug, e.team) == (cfg.entry.slug, cfg.entry.team)]
-    return same[0] if same else None
-
-
-def _tiling(entry: zoo.Entry | None) -> Tiling | None:
-    """As the challenge's script did it: overlapping outputs are averaged."""
-    if entry is None or entry.tile is None:
-        return None
-    return Tiling(int(entry.tile["size"]), int(entry.tile["overlap"]), "average")

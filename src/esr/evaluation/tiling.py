@@ -10,6 +10,7 @@ another image in every tile: no overlap makes their tiled result equal.
 
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,9 @@ class Tiling:
     size: int
     overlap: int = 32
     blend: Literal["crop", "average"] = "crop"
+
+    def __str__(self) -> str:
+        return f"{self.size}, overlap {self.overlap}, {self.blend}"
 
     def __post_init__(self):
         if self.size < 1 or not 0 <= self.overlap < self.size:
@@ -97,6 +101,11 @@ def tiled(
                 inner = _area(first_y - top, last_y - top, first_x - left, last_x - left, scale)
                 out[_area(first_y, last_y, first_x, last_x, scale)] = sr[inner]
     return out if weight is None else out / weight
+
+
+def published_tiling(tile: Mapping[str, int] | None) -> Tiling | None:
+    """The tiling of an entry, whose file says `tile: {size: ..., overlap: ...}`."""
+    return Tiling(int(tile["size"]), int(tile["overlap"]), "average") if tile else None
 
 
 class Upscaler(nn.Module):

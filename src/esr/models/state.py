@@ -8,6 +8,11 @@ from torch import nn
 from esr.errors import UserError
 
 
+def network_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The network's tensors of a training module's state dict, under their own names."""
+    return {key.removeprefix("net."): v for key, v in state.items() if key.startswith("net.")}
+
+
 def transfer(tensors: Mapping[str, torch.Tensor], net: nn.Module, source: str) -> None:
     """Copy `tensors` into `net` under the same names.
 

@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from omegaconf import open_dict
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from esr.config import build, plain
 from esr.errors import UserError
+from esr.files import write_tensors
 from esr.losses.weighted import WeightedLoss
-from esr.models.state import mismatch
+from esr.models.state import mismatch, network_state
 from esr.recipes.jobs import INIT, Job, blaming
 from esr.recipes.stages import smallest
 from esr.surgery.fuse import deploy_config, fuse
 from esr.training.callbacks.checkpoint import BEST, LAST
-from esr.zoo import open as teachers
+from esr.zoo.open import load
 
 OF_MODEL = ("model", "conv", "scale")
 """Overrides that begin so are about the network."""
@@ -53,7 +54,7 @@ def check(job: Job) -> None:
         if job.source:
             _settle(job, build(job.source.cfg.model), rehearse=True)
         elif job.stage.init:
-            _settle(job, teachers.teacher(job.stage.init), rehearse=True)
+            _settle(job, load(job.stage.init), rehearse=True)
         net = build(job.cfg.model)
         patch, least = smallest(job.cfg.data.patch_size), getattr(net, "min_size", 1)
         if job.cfg.trainer.max_steps > 0 and patch // job.cfg.scale < least:
@@ -116,14 +117,10 @@ def start(job: Job) -> None:
             net = build(job.source.cfg.model)
             net.load_state_dict(_weights(job.source, job.stage.weights))
         else:
-            net = teachers.teacher(job.stage.init)
+            net = load(str(job.stage.init))
         state = _settle(job, net)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     about = {"model": plain(job.cfg.model), "scale": job.cfg.scale, "name": job.cfg.name}
-    temporary = job.folder / f"{INIT}.part"
-    save_file(tensors, temporary, metadata={"format": "pt", "esr": json.dumps(about)})
-    temporary.replace(job.folder / INIT)
+    write_tensors(job.folder / INIT, state, about)
 
 
 def _settle(job: Job, net: nn.Module, rehearse: bool = False) -> dict[str, torch.Tensor]:
@@ -195,5 +192,4 @@ def _weights(job: Job, which: str) -> dict[str, torch.Tensor]:
         return load_file(job.folder / INIT)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     raw = which == "raw" and "current_model_state" in checkpoint
-    state = checkpoint["current_model_state" if raw else "state_dict"]
-    return {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
+    return network_state(checkpoint["current_model_state" if raw else "state_dict"])

@@ -15,10 +15,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from esr.build import today
 from esr.config import plain
 from esr.errors import UserError
 from esr.recipes.stages import Stage
 
+STAGE = "stage.json"
 INIT = "init.safetensors"
 IRRELEVANT = ("name", "output", "objective", "logger", "stages", "stage", "entry", "budget", "init")
 """Keys that do not change what a stage computes."""
@@ -52,8 +54,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the stage."""
         return self.stage.name
+
+    @property
+    def parents(self) -> list["Job"]:
+        """The earlier stages that it derives from."""
+        return [*([self.source] if self.source else []), *self.teachers.values()]
 
 
 @contextmanager
@@ -116,12 +122,43 @@ def _identify(job: Job) -> None:
         for term, teacher in job.teachers.items():
             cfg.loss[term].teacher.source = teacher.name
     values = {key: value for key, value in plain(cfg).items() if key not in IRRELEVANT}
-    origin = job.source.digest if job.source else job.cfg.init
     values["start"] = {"weights": job.stage.weights, "transform": job.transforms}
-    job.facts = dict(_flat(values))
-    parents = [origin, *(teacher.digest for teacher in job.teachers.values())]
-    text = json.dumps([job.facts, parents], sort_keys=True, default=str)
-    job.digest = hashlib.sha256(text.encode()).hexdigest()
+    job.facts = json.loads(json.dumps(dict(_flat(values)), default=str))
+    job.digest = digest(job.facts, job, [parent.digest for parent in job.parents])
+
+
+def digest(facts: Mapping[str, Any], job: Job, parents: Sequence[str]) -> str:
+    """What identifies a stage: what it is configured to do, and the same of what it derives from.
+
+    Args:
+        facts: as `Job.facts`.
+        job: the stage.
+        parents: digests of `job.parents`.
+    """
+    origin = [] if job.source else [job.cfg.init]
+    text = json.dumps([facts, [*origin, *parents]], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recorded(job: Job) -> dict[str, Any]:
+    """What the stage's folder says of itself: `digest` and `facts`."""
+    return json.loads((job.folder / STAGE).read_text())
+
+
+def unchanged(job: Job) -> bool:
+    """Whether a stage's folder holds what the stage is configured to do now.
+
+    A record of an older version names classes where they lay then: it counts as the same if its
+    facts are, but for that, and it is true to itself and to what it derives from.
+    """
+    stored = recorded(job)
+    if stored["digest"] == job.digest:
+        return True
+    facts = {k: today(v) if k.endswith("_target_") else v for k, v in stored["facts"].items()}
+    if facts != job.facts or not all(unchanged(parent) for parent in job.parents):
+        return False
+    parents = [recorded(parent)["digest"] for parent in job.parents]
+    return stored["digest"] == digest(stored["facts"], job, parents)
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,23 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from esr.config import build, plain
+from esr.console import say, show_table
 from esr.provenance import describe_device
 from esr.recipes.jobs import Job
 from esr.recipes.stages import largest
 
 
-def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> None:
-    """Print one line a stage and the sum.
-
-    Args:
-        jobs: the stages in order.
-        actions: stage -> what will happen to it: `train`, `resume`, `skip`.
-        console: where to print.
-    """
+def show(jobs: Sequence[Job], actions: Mapping[str, str]) -> None:
+    """Print one line a stage and the sum; `actions` says which are trained, resumed, skipped."""
     device = _device(jobs[0])
     title = f"{jobs[0].folder.parent.name}: {len(jobs)} stages"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -53,15 +47,10 @@ def show(jobs: Sequence[Job], actions: Mapping[str, str], console: Console) -> N
             _count(images),
             {"skip": "finished", "resume": "goes on"}.get(action, duration(needed)),
         )
-    console.print(table)
+    show_table(table)
     if seconds:
         name = describe_device(device)["name"]
-        console.print(
-            f"about {duration(seconds)} on one {name}, at the speed just measured, without "
-            "validation",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"about {duration(seconds)} on one {name}, at the speed just measured, no validation")
 
 
 def seconds_per_image(job: Job, device: torch.device) -> float:

@@ -16,23 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from esr.config import compose
+from esr.console import rule, say
 from esr.errors import UserError
 from esr.files import write_json
-from esr.recipes import handover, plan
-from esr.recipes import stages as reading
-from esr.recipes.jobs import Job, prepare
-from esr.training import folder as runs
+from esr.recipes import handover, plan, stages
+from esr.recipes.jobs import STAGE, Job, prepare, recorded, unchanged
 from esr.training.callbacks.checkpoint import LAST
+from esr.training.folder import CONFIG, RESULT, read_result, write_config
+from esr.training.processes import follows
 from esr.training.run import fit
 
-STAGE = "stage.json"
 RECIPE = "recipe.json"
 _VARIABLE = "ESR_RECIPE"  # how the processes of one distributed run agree on what to do
-
-console = Console()
 
 
 def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> dict[str, float]:
@@ -46,15 +43,15 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
     Raises:
         UserError: something of any stage does not fit; said before the first step.
     """
-    stages = reading.parse(OmegaConf.to_container(cfg.stages, resolve=False))  # type: ignore[arg-type]
-    wanted = {stage.name for stage in reading.select(stages, cfg.stage)}
+    found = stages.parse(OmegaConf.to_container(cfg.stages, resolve=False))  # type: ignore[arg-type]
+    wanted = {stage.name for stage in stages.select(found, cfg.stage)}
     folder = folder or Path(cfg.run or Path(cfg.output) / _name(cfg))
-    jobs = prepare(stages, reading.configure(stages, typed, cfg.budget), folder)
-    follower = runs.follows()
+    jobs = prepare(found, stages.configure(found, typed, cfg.budget), folder)
+    follower = follows()
     if follower and _VARIABLE in os.environ:  # the process that started this one has decided
         actions = json.loads(os.environ[_VARIABLE])
     else:
-        if (folder / runs.CONFIG).exists():
+        if (folder / CONFIG).exists():
             raise UserError(f"{folder} holds a single run, not a recipe: choose another run=FOLDER")
         actions = _decide(jobs, wanted, follower)
     for job in jobs:
@@ -70,7 +67,7 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / RECIPE, {"overrides": list(typed)})
         if chosen:
-            plan.show(chosen, actions, console)
+            plan.show(chosen, actions)
     for job in busy:
         # Processes that Lightning starts in this stage begin with it: the earlier ones are done.
         if follower:
@@ -80,9 +77,9 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
             os.environ[_VARIABLE] = json.dumps(actions | {done.name: "skip" for done in before})
             if actions[job.name] == "train":
                 _open(job, typed)
-            console.rule(f"stage {job.name}", align="left")
+            rule(f"stage {job.name}")
         fit(job.cfg, job.folder, resume=actions[job.name] == "resume")
-    return json.loads((chosen[-1].folder / runs.RESULT).read_text())["metrics"]
+    return read_result(chosen[-1].folder)
 
 
 def is_recipe(folder: Path) -> bool:
@@ -118,7 +115,7 @@ def _decide(jobs: Sequence[Job], wanted: set[str], follower: bool) -> dict[str, 
         if job.name not in wanted:
             actions[job.name] = "skip"
             continue
-        for parent in _parents(job):
+        for parent in job.parents:
             if parent.name not in wanted and _state(parent) != "finished":
                 changed = _state(parent) == "changed"
                 raise UserError(
@@ -134,35 +131,27 @@ def _decide(jobs: Sequence[Job], wanted: set[str], follower: bool) -> dict[str, 
         if actions[job.name] == "train" and job.folder.exists() and not follower:
             aside = _put_aside(job.folder)
             if job.name in stale:
-                console.print(
+                say(
                     f"stage {job.name} is trained anew: {stale[job.name]}. What it had is kept in "
-                    f"{aside}",
-                    highlight=False,
-                    soft_wrap=True,
+                    f"{aside}"
                 )
     return actions
 
 
 def _state(job: Job) -> str:
     """`absent`, `changed`, `finished`, `interrupted` or `begun` (without a checkpoint)."""
-    path = job.folder / STAGE
-    if not path.is_file():
+    if not (job.folder / STAGE).is_file():
         return "absent"
-    if json.loads(path.read_text())["digest"] != job.digest:
+    if not unchanged(job):
         return "changed"
-    if (job.folder / runs.RESULT).is_file():
+    if (job.folder / RESULT).is_file():
         return "finished"
     return "interrupted" if (job.folder / "checkpoints" / LAST).is_file() else "begun"
 
 
-def _parents(job: Job) -> list[Job]:
-    return [*([job.source] if job.source else []), *job.teachers.values()]
-
-
 def _reason(job: Job, stale: dict[str, str]) -> str:
     """What changed: keys of its own configuration, or the stage it derives from."""
-    old = json.loads((job.folder / STAGE).read_text())["facts"]
-    new = json.loads(json.dumps(job.facts, default=str))
+    old, new = recorded(job)["facts"], job.facts
     changes = [
         f"{key} {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -171,7 +160,7 @@ def _reason(job: Job, stale: dict[str, str]) -> str:
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         return f"its configuration changed ({'; '.join(changes[:3])}{more})"
-    parents = [parent.name for parent in _parents(job) if parent.name in stale]
+    parents = [parent.name for parent in job.parents if parent.name in stale]
     return f"it derives from {', '.join(parents) or 'other weights'}, which changed"
 
 
@@ -193,6 +182,5 @@ def _open(job: Job, typed: Sequence[str]) -> None:
     """Make the stage's folder: its initial weights, what it is, and how to repeat it."""
     job.folder.mkdir(parents=True, exist_ok=True)
     handover.start(job)
-    runs.write_config(job.cfg, job.folder, typed)
-    facts = json.loads(json.dumps(job.facts, default=str))
-    write_json(job.folder / STAGE, {"digest": job.digest, "facts": facts})
+    write_config(job.cfg, job.folder, typed)
+    write_json(job.folder / STAGE, {"digest": job.digest, "facts": job.facts})

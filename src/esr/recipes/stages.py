@@ -132,10 +132,14 @@ def configure(stages: Sequence[Stage], typed: Sequence[str], budget: Any) -> lis
 
 
 def _compose(stage: Stage, typed: Sequence[str], budget: Any) -> DictConfig:
-    untrained = any(o.replace(" ", "") == "trainer.max_steps=0" for o in stage.overrides)
     later = [*(budget.overrides if budget else ()), *typed]
-    if untrained:  # what never trains is not shortened or lengthened from outside
-        later = [override for override in later if _key(override) != "trainer.max_steps"]
+    others = [override for override in later if _key(override) != "trainer.max_steps"]
+    cfg = _composed(stage, others)
+    # What never trains is not shortened or lengthened from outside.
+    return cfg if cfg.trainer.max_steps == 0 or others == later else _composed(stage, later)
+
+
+def _composed(stage: Stage, later: Sequence[str]) -> DictConfig:
     taken = {_key(override) for override in later}
     earlier = [override for override in stage.overrides if _key(override) not in taken]
     try:

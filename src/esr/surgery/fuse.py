@@ -1,7 +1,8 @@
 """Merge a network's re-parameterised blocks: the training form in, its plain twin out.
 
-A block takes part by having a method `fuse()` that returns the module to deploy. The method is
-looked up on the class, because many networks here own a child that is *called* `fuse`.
+A block takes part by having a method `fuse()` that returns the module to deploy, and for the way
+back a method `load_plain(weights)` that takes the deploy module's state dict. They are looked up on
+the class, because many networks here own a child that is *called* `fuse`.
 """
 
 import copy
@@ -13,14 +14,12 @@ import torch
 from torch import nn
 
 from esr.errors import UserError
-from esr.models.reparam.attention import NormedHFAB
-from esr.models.reparam.block import Block
 from esr.models.state import mismatch
 
 
 def fusable(net: nn.Module) -> list[str]:
     """Paths of the modules that `fuse` would replace ('' is the root); none for a plain net."""
-    return [path for path, module in net.named_modules() if _can_fuse(module)]
+    return [path for path, module in net.named_modules() if _has(module, "fuse")]
 
 
 def fuse(net: nn.Module) -> nn.Module:
@@ -52,8 +51,8 @@ def deploy_config(model: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in model.items() if key not in dropped}
 
 
-def _can_fuse(module: nn.Module) -> bool:
-    return callable(getattr(type(module), "fuse", None))
+def _has(module: nn.Module, method: str) -> bool:
+    return callable(getattr(type(module), method, None))
 
 
 def _fuse(module: nn.Module, path: str, done: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -63,7 +62,7 @@ def _fuse(module: nn.Module, path: str, done: dict[nn.Module, nn.Module]) -> nn.
         if child is not None:
             module._modules[name] = _fuse(child, f"{path}.{name}".lstrip("."), done)
     twin = module
-    if _can_fuse(module):
+    if _has(module, "fuse"):
         try:
             twin = getattr(module, "fuse")()  # noqa: B009
         except UserError as error:
@@ -93,18 +92,13 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     problem = mismatch(weights, fuse(net).state_dict())
     if problem:
         raise UserError(f"these are no deploy weights of {type(net).__name__}: {problem}")
-    blocks = {name: module for name, module in net.named_modules() if isinstance(module, Block)}
-    for module in net.modules():
-        if isinstance(module, NormedHFAB):
-            module.neutralise()
-    rest = {}
-    for key, value in weights.items():
-        owner, _, leaf = key.rpartition(".")
-        if owner not in blocks:
-            rest[key] = value
-        elif leaf == "weight":
-            try:
-                blocks[owner].load_plain(value, weights.get(f"{owner}.bias"))
-            except UserError as error:
-                raise UserError(f"cannot load '{owner}': {error}") from error
-    net.load_state_dict(rest, strict=False)
+    net.load_state_dict(weights, strict=False)  # all but the blocks, whose names differ
+    for path, module in net.named_modules():
+        if not _has(module, "load_plain"):
+            continue
+        prefix = f"{path}." if path else ""
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        try:
+            getattr(module, "load_plain")(own)  # noqa: B009
+        except UserError as error:
+            raise UserError(f"cannot load '{path}': {error}") from error

@@ -1,17 +1,13 @@
 """What a sweep gave: SWEEP/sweep.csv, the best on the screen, and a picture of a Pareto front."""
 
-import csv
-import importlib
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from esr.console import print_table
+from esr.console import print_table, pyplot, say
 from esr.evaluation import objective
+from esr.files import write_csv
 from esr.sweeps import trial
 
 TABLE = "sweep.csv"
@@ -19,13 +15,12 @@ PICTURE = "pareto.png"
 
 Record = dict[str, Any]
 
-console = Console()
-
 
 def read(folder: Path) -> dict[int, Record]:
     """The records of all trials that ended, by number."""
     found = sorted(int(path.parent.name) for path in folder.glob(f"[0-9]*/{trial.RECORD}"))
-    return {n: json.loads((folder / str(n) / trial.RECORD).read_text()) for n in found}
+    records = ((n, trial.read(folder / str(n))) for n in found)
+    return {n: record for n, record in records if record is not None}
 
 
 def write(folder: Path) -> list[dict[str, Any]]:
@@ -47,12 +42,7 @@ def write(folder: Path) -> list[dict[str, Any]]:
         for n, record in records.items()
     ]
     if rows:
-        temporary = folder / f"{TABLE}.part"
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(folder / TABLE)
+        write_csv(folder / TABLE, rows)
     return rows
 
 
@@ -101,7 +91,7 @@ def report(folder: Path, directions: Sequence[str] | None = None) -> list[str]:
         lines += [f"picture            {path}"]
     lines += [f"repeat trial {best[0]:<5} {_command(folder / str(best[0]), records[best[0]])}"]
     for line in filter(None, lines):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
     return failures
 
 
@@ -127,12 +117,9 @@ def _draw(
     folder: Path, records: dict[int, Record], best: Sequence[int], keys: Sequence[str]
 ) -> Path | None:
     """The first objective over the second, the front joined; None without matplotlib."""
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-    except ImportError:
+    plt = pyplot()
+    if plt is None:
         return None
-    matplotlib.use("Agg")
-    plt = importlib.import_module("matplotlib.pyplot")
     figure, axes = plt.subplots(figsize=(6, 4))
     done = {n: r["values"] for n, r in records.items() if r["status"] == "done"}
     axes.scatter([v[1] for v in done.values()], [v[0] for v in done.values()], color="0.6", s=18)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from esr.console import say
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.sweeps import results, space, trial
@@ -15,8 +14,6 @@ PATIENCE = 3
 """So many failures before anything succeeded end a search: it would only repeat them."""
 
 DIRECTIONS = ("maximize", "minimize")
-
-console = Console()
 
 
 def run(sweeper: Any, typed: Sequence[str]) -> None:
@@ -65,7 +62,7 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
     if failures and not _useful(counts):
         raise UserError(f"all {len(failures)} trials failed, the last: {failures[-1]}")
     if sum(counts.values()) < sweeper.trials:
-        console.print("the space has no more points than these; widen it to go on")
+        say("the space has no more points than these; widen it to go on")
 
 
 def _check(sweeper: Any, directions: Sequence[str], keys: Sequence[str]) -> None:
@@ -95,10 +92,10 @@ def _announce(study: Study, sweeper: Any, searched: space.Space, folder: Path) -
         f"trials             {sweeper.trials}, {missing} to go{f' ({known})' if known else ''}",
         f"folder             {folder}",
     ):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
     if not missing:
         more = f"sweep.trials={2 * sweeper.trials}"
-        console.print(f"the search is finished: {more} adds to it, sweep.name=OTHER starts another")
+        say(f"the search is finished: {more} adds to it, sweep.name=OTHER starts another")
 
 
 def _batch(study: Study, trials: int, parallel: int) -> list[Asked]:
@@ -145,9 +142,7 @@ def _progress(batch: Sequence[Asked], folder: Path, counts: dict[str, int], tria
         record = trial.read(folder / str(asked.number))
         assert record is not None
         told = record.get("error") or ", ".join(f"{value:.4g}" for value in record["values"])
-        console.print(
+        say(
             f"trial {asked.number} ({ended} of {trials}) {record['status']}: "
-            f"{' '.join(asked.overrides)} -> {told}",
-            highlight=False,
-            soft_wrap=True,
+            f"{' '.join(asked.overrides)} -> {told}"
         )

@@ -16,24 +16,19 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from rich.console import Console
 
+from esr.console import rule
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.files import write_json
 from esr.sweeps.hopeless import Hopeless, StopHopeless
-from esr.training import folder as runs
+from esr.training.processes import follows
 
 RECORD = "trial.json"
 LOCK = "trial.lock"
 
-console = Console()
-_NOT_ITS = (
-    "sweep.",
-    "sweep=",
-    "hydra.",
-    "hydra/",
-)  # how the sweep is run is no matter of a trial; a URL has a password
+# How the sweep is run is no matter of a trial; a storage's URL has a password.
+_NOT_ITS = ("sweep.", "sweep=", "hydra.", "hydra/")
 
 
 def folder() -> Path | None:
@@ -63,7 +58,7 @@ def run(
         UserError: the folder holds a trial of something else.
         Exception: what `train` raised, after it was recorded.
     """
-    if runs.follows():  # the first process looks and records
+    if follows():  # the first process looks and records
         return train()
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / LOCK):  # a job whose sweep was killed may still be running: wait for it
@@ -84,7 +79,7 @@ def _run(
             return record["metrics"]
     # W&B puts the runs of a sweep together; what the user has set goes first.
     os.environ.setdefault("WANDB_RUN_GROUP", place.parent.name)
-    console.rule(f"trial {place.name}", align="left")
+    rule(f"trial {place.name}")
     started = time.monotonic()
     record = {"overrides": overrides, "objective": objective.keys(keys)}
     try:
@@ -108,7 +103,13 @@ def _run(
 def read(place: Path) -> dict[str, Any] | None:
     """The record of the trial in a folder, None if it has not ended."""
     path = place / RECORD
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text())
+    if "metrics" in record:  # NaN stands there as text
+        record["metrics"] = {key: float(value) for key, value in record["metrics"].items()}
+        record["values"] = [float(value) for value in record["values"]]
+    return record
 
 
 def write(place: Path, record: dict[str, Any]) -> None:

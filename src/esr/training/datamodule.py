@@ -1,10 +1,9 @@
 """The data of a run as Lightning asks for it; everything below it knows nothing of Lightning."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
@@ -18,6 +17,7 @@ from esr.data.sampling import PatchSampler, Schedule, Sizes, probabilities
 from esr.data.sets import Folder, HeldOut, ImageSet
 from esr.data.shards import ShardBatches, Shards
 from esr.data.store import Store, fingerprint
+from esr.data.whole import WholeImages
 from esr.errors import UserError
 
 Sets = ImageSet | Mapping[str, ImageSet] | None
@@ -104,6 +104,16 @@ class SRData(pl.LightningDataModule):
         if self.store in ("memmap", "gpu") and self._train is None:
             self._open_all(training=True)
 
+    def prepare_validation(self) -> None:
+        """`prepare_data` and `setup` for scoring alone: nothing to train on is needed."""
+        for images in self.val_sets.values():
+            images.prepare(self.scale)
+        self.setup("validate")
+
+    def whole_images(self) -> None:
+        """From now on, give this process all validation images, not its share of a run's."""
+        self.trainer = None
+
     def setup(self, stage: str | None = None) -> None:
         """Check every image and open the stores; whatever is wrong is said here, by file."""
         training = stage in (None, "fit")
@@ -135,7 +145,7 @@ class SRData(pl.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
 
-    def val_dataloader(self) -> list["WholeImages"]:
+    def val_dataloader(self) -> list[WholeImages]:
         """One loader of whole images for each validation set, in the order of `val_names`.
 
         Every rank sees images of its own, so one may have one more than another. A set with fewer
@@ -150,14 +160,6 @@ class SRData(pl.LightningDataModule):
             shared = world if len(store.names) >= world else 1
             loaders.append(WholeImages(store, rank % shared, shared))
         return loaders
-
-    def test_dataloader(self) -> list["WholeImages"]:
-        """The validation images."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> list["WholeImages"]:
-        """The validation images."""
-        return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training patches on the device."""
@@ -247,30 +249,6 @@ class SRData(pl.LightningDataModule):
             return done
         length = self.trainer.num_training_batches
         return done % length if isinstance(length, int) and length else 0
-
-
-class WholeImages:
-    """Loads pairs as float RGB (1, 3, H, W) in [0, 1]: every `step`-th image from `first` on.
-
-    No `DataLoader`, because Lightning would divide one among the ranks a second time.
-    """
-
-    def __init__(self, store: Store, first: int = 0, step: int = 1):
-        self._store = store
-        self._indices = range(first, len(store.names), step)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for index in self._indices:
-            lr, hr = self._store.pair(index)
-            yield {"lr": _image(lr), "hr": _image(hr), "name": [self._store.names[index]]}
-
-
-def _image(image: np.ndarray) -> torch.Tensor:
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-    return torch.from_numpy(planes).float().div_(255)
 
 
 def _split(train: Sets, val: Sets) -> tuple[bool, dict[str, ImageSet], dict[str, ImageSet]]:

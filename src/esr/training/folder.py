@@ -9,6 +9,7 @@ RUN/checkpoints/      best.ckpt, last.ckpt
 RUN/deploy.safetensors, RUN/result.json, RUN/images/
 """
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from esr.errors import UserError
+from esr.training.processes import follows, started_together
 
 CONFIG = "config.yaml"
 RESULT = "result.json"
@@ -66,27 +68,6 @@ def claim(cfg: DictConfig, folder: Path | None = None, again: bool = False) -> P
     return path
 
 
-def follows() -> bool:
-    """Whether this is one of the further processes of a distributed run: the first one decides."""
-    if started_together()[0] == "srun":
-        return int(os.environ["SLURM_PROCID"]) > 0
-    local = os.environ.get("LOCAL_RANK", 0)
-    return int(os.environ.get("RANK", local)) > 0 or int(os.environ.get("NODE_RANK", 0)) > 0
-
-
-def started_together() -> tuple[str, int]:
-    """Who started this process with its like, and how many they are; ("", 1) if nobody did.
-
-    An interactive SLURM allocation counts as nobody, as it does for Lightning.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return "torchrun", int(os.environ.get("WORLD_SIZE", 1))
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if {"SLURM_NTASKS", "SLURM_PROCID"} <= os.environ.keys() and not interactive:
-        return "srun", int(os.environ["SLURM_NTASKS"])
-    return "", 1
-
-
 def _exactly(path: Path, again: bool) -> Path:
     # A run that was refused before its first step has left nothing to lose.
     begun = any((path / name).exists() for name in ("metrics.csv", "checkpoints", RESULT))
@@ -110,6 +91,12 @@ def fresh(output: Path, name: str) -> Path:
         except FileExistsError:
             continue
     raise UserError(f"cannot make a run folder in {output}: a thousand of this second exist")
+
+
+def read_result(path: Path) -> dict[str, float]:
+    """The metrics of a finished run; those that were not finite are NaN."""
+    metrics = json.loads((path / RESULT).read_text())["metrics"]
+    return {key: float(value) for key, value in metrics.items()}
 
 
 def write_config(cfg: DictConfig, path: Path, overrides: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from esr.files import write_csv
+
 
 class RunCSVLogger(CSVLogger):
     """Logs to `save_dir/metrics.csv`, keeping the rows that are there.
@@ -46,9 +48,4 @@ def forget_after(folder: Path, step: int) -> None:
         reader = csv.DictReader(file)
         names = list(reader.fieldnames or [])
         rows = [row for row in reader if int(row["step"]) < step]
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    write_csv(path, rows, names)

@@ -65,10 +65,6 @@ class SuperResolution(pl.LightningModule):
         """The super-resolved image, for the callbacks to look at."""
         return {"sr": self.net(batch["lr"])}
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
-        """The super-resolved image."""
-        return self.net(batch["lr"])
-
     def _over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Means over all processes, but only in steps that are logged: it makes them wait."""
         if not (dist.is_available() and dist.is_initialized()):

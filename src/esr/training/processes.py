@@ -1,26 +1,77 @@
-"""What has to fit before several processes train one network, said before they start."""
+"""The processes of a run: who started this one, which leads, and what has to fit between them."""
+
+import os
+import subprocess
+from typing import Protocol
 
 import pytorch_lightning as pl
 
-from esr.data.sampling import Schedule
+from esr.console import say
+from esr.data.sampling import Schedule, Sizes
 from esr.errors import UserError
-from esr.training import folder as runs
-from esr.training.datamodule import SRData
 
 
-def check(trainer: pl.Trainer, data: SRData, sweep: bool = False) -> None:
+class Divided(Protocol):
+    """Data whose batches are divided among processes."""
+
+    batch_size: Sizes
+    patch_size: Sizes
+    scale: int
+
+
+def follows() -> bool:
+    """Whether this is one of the further processes of a distributed run: the first one decides."""
+    if started_together()[0] == "srun":
+        return int(os.environ["SLURM_PROCID"]) > 0
+    local = os.environ.get("LOCAL_RANK", 0)
+    return int(os.environ.get("RANK", local)) > 0 or int(os.environ.get("NODE_RANK", 0)) > 0
+
+
+def started_together() -> tuple[str, int]:
+    """Who started this process with its like, and how many they are; ("", 1) if nobody did.
+
+    An interactive SLURM allocation counts as nobody, as it does for Lightning.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun", int(os.environ.get("WORLD_SIZE", 1))
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if {"SLURM_NTASKS", "SLURM_PROCID"} <= os.environ.keys() and not interactive:
+        return "srun", int(os.environ["SLURM_NTASKS"])
+    return "", 1
+
+
+def slurm_job() -> str:
+    """The job that this process belongs to, as `scontrol` names it; empty outside SLURM."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def requeue(job: str) -> None:
+    """Put a SLURM job back into the queue, and say whether that worked."""
+    try:
+        subprocess.run(
+            ["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = (getattr(error, "stderr", "") or str(error)).strip()
+        say(f"SLURM job {job} could not be queued again: {detail}")
+    else:
+        say(f"SLURM job {job} is queued again")
+
+
+def require_fitting(trainer: pl.Trainer, data: Divided, alone: bool = True) -> None:
     """See that batch, processes and devices fit together.
 
     Args:
         trainer: has not started its processes yet.
         data: its batch size is that of all processes together.
-        sweep: this is one of several jobs that run in this process.
+        alone: no other job of a sweep runs in this process.
 
     Raises:
         UserError: they do not; nothing was trained yet.
     """
     world = trainer.num_devices * trainer.num_nodes
-    starter, processes = runs.started_together()
+    starter, processes = started_together()
     if starter and processes != world:
         raise UserError(
             f"{starter} started {processes} process(es), but this trainer is for {world}: type "
@@ -32,7 +83,7 @@ def check(trainer: pl.Trainer, data: SRData, sweep: bool = False) -> None:
                 f"data.batch_size={size} is that of all {world} devices together and does not "
                 f"divide among them: type data.batch_size={max(1, round(size / world)) * world}"
             )
-    if sweep and world > 1 and not starter:
+    if not alone and world > 1 and not starter:
         # Lightning would start them with the command that was typed: the whole sweep, in each.
         raise UserError(
             f"a job of a sweep cannot start {world} processes itself: take trainer.devices=1 and "

@@ -1,6 +1,5 @@
 """One training run from configuration to result: announce, train, deploy, report."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,31 +10,26 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
-from rich.console import Console
 from torch import nn
 
 from esr import provenance
 from esr.config import build, plain
-from esr.console import print_table
+from esr.console import print_table, say
 from esr.errors import UserError
-from esr.evaluation import measure as evaluation
-from esr.evaluation import objective
-from esr.evaluation.reference import Bicubic
+from esr.evaluation import measure, objective
+from esr.evaluation.reference import Bicubic, reference_network
 from esr.files import write_json
 from esr.losses.weighted import WeightedLoss
-from esr.models.state import transfer
-from esr.surgery.fuse import fusable, load_plain
-from esr.sweeps import trial
-from esr.training import folder as runs
-from esr.training import processes as distributed
+from esr.models.state import network_state, transfer
+from esr.surgery.fuse import deploy_config, fusable, load_plain
 from esr.training.callbacks.checkpoint import BEST, LAST
 from esr.training.datamodule import SRData
+from esr.training.folder import RESULT, read_result
 from esr.training.logger import forget_after
 from esr.training.module import SuperResolution
-from esr.zoo import entries as zoo
-from esr.zoo import open as checkpoints
-
-console = Console()
+from esr.training.processes import follows, require_fitting
+from esr.zoo.deploy import save_deploy
+from esr.zoo.open import load
 
 
 def fit(
@@ -43,6 +37,7 @@ def fit(
     folder: Path,
     resume: bool = False,
     callbacks: Sequence[pl.Callback] = (),
+    alone: bool = True,
 ) -> dict[str, float]:
     """Train what `cfg` describes and leave everything about it in `folder`.
 
@@ -51,6 +46,7 @@ def fit(
         folder: an existing run folder.
         resume: go on from its last checkpoint.
         callbacks: added to those of `cfg`.
+        alone: no other job of a sweep runs in this process.
 
     Returns:
         The metrics of the deployed network, by the keys of the log (`val/psnr_rgb`, ...).
@@ -70,8 +66,8 @@ def fit(
     checkpoint = _last(folder) if resume else None
     module = _module(cfg, net)
     trainer = _trainer(cfg, callbacks, folder if resume else None)
-    distributed.check(trainer, data, sweep=trial.folder() is not None)
-    if checkpoint is not None and not runs.follows():
+    require_fitting(trainer, data, alone)
+    if checkpoint is not None and not follows():
         forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     if trainer.is_global_zero:
         _record(cfg, folder, data, trainer)
@@ -82,7 +78,7 @@ def fit(
         if trainer.is_global_zero:
             _result(cfg, folder, module, data, trainer)
     trainer.strategy.barrier("result")
-    return json.loads((folder / runs.RESULT).read_text())["metrics"]
+    return read_result(folder)
 
 
 def _quieten() -> None:
@@ -100,15 +96,12 @@ def _quieten() -> None:
 
 
 def initialise(net: nn.Module, source: str) -> None:
-    """Copy weights into `net`: from an entry (`ntire2022/rlfn`), a run folder or a file.
+    """Copy weights into `net` from whatever `open_network` takes.
 
     Raises:
         UserError: the source does not exist, or its weights are of another architecture.
     """
-    if not Path(source).exists() and source.count("/") == 1:
-        donor = zoo.load(source)
-    else:
-        donor = checkpoints.load(source)
+    donor = load(source)
     if fusable(net) and not fusable(donor):
         load_plain(net, donor.state_dict())  # deploy weights continue in a training form
     else:
@@ -168,7 +161,7 @@ def _announce(
         f"folder             {folder}",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def _train(
@@ -182,17 +175,9 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # what Lightning makes of a KeyboardInterrupt
         if trainer.is_global_zero:
-            saved = folder / "checkpoints" / LAST
-            console.print(
-                f"interrupted at step {trainer.global_step}; "
-                + (
-                    f"go on with: python train.py resume={folder}"
-                    if saved.exists()
-                    else "nothing was saved yet"
-                ),
-                highlight=False,
-                soft_wrap=True,
-            )
+            saved = (folder / "checkpoints" / LAST).exists()
+            then = f"go on with: python train.py resume={folder}" if saved else "nothing was saved"
+            say(f"interrupted at step {trainer.global_step}; {then}")
         raise
 
 
@@ -211,22 +196,23 @@ def _result(
     cfg: DictConfig, folder: Path, module: SuperResolution, data: SRData, trainer: pl.Trainer
 ) -> None:
     """Deploy the best weights, measure the file as anybody will load it, and tell."""
-    data.trainer = None  # all validation images, not this process's share
+    data.whole_images()
     best = folder / "checkpoints" / BEST
     net = module.net
     if best.is_file():
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
-        net.load_state_dict(weights)
+        net.load_state_dict(network_state(state))
     device = trainer.strategy.root_device
-    path = folder / "deploy.safetensors"
-    checkpoints.save_deploy(net, plain(cfg.model), path, {"scale": cfg.scale, "name": cfg.name})
-    deployed = checkpoints.load(path).to(device)
-    metrics = evaluation.evaluate(deployed, data, device)
-    baseline = evaluation.fidelity(Bicubic(cfg.scale).to(device), data, device)
+    path, config = folder / "deploy.safetensors", plain(cfg.model)
+    save_deploy(net, config, path, {"scale": cfg.scale, "name": cfg.name})
+    deployed = load(path, deploy_config(config)).to(device)
+    reference = reference_network(cfg.scale, device)
+    metrics = measure.fidelity(deployed, data, device)
+    metrics |= measure.efficiency(deployed, device, reference=reference).metrics()
+    baseline = measure.fidelity(Bicubic(cfg.scale).to(device), data, device)
     write_json(
-        folder / runs.RESULT,
+        folder / RESULT,
         {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step},
     )
     print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
-    console.print(f"saved to {folder}", highlight=False, soft_wrap=True)
+    say(f"saved to {folder}")

@@ -8,9 +8,10 @@ that was warned by SIGUSR1 or SIGUSR2 (`sbatch --signal`) is queued again here.
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from types import FrameType
+
+from esr.training.processes import requeue, slurm_job
 
 SIGNALS = [
     getattr(signal, name)
@@ -92,22 +93,3 @@ class Signals:
                         flush=True,
                     )
         self.noted = max(self.noted, SIGNALS.index(signum) + 1)
-
-
-def slurm_job() -> str:
-    """The job that this process belongs to, as `scontrol` names it; empty outside SLURM."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
-
-
-def requeue(job: str) -> None:
-    """Put a SLURM job back into the queue, and say whether that worked."""
-    try:
-        subprocess.run(
-            ["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = (getattr(error, "stderr", "") or str(error)).strip()
-        print(f"SLURM job {job} could not be queued again: {detail}", flush=True)
-    else:
-        print(f"SLURM job {job} is queued again", flush=True)

@@ -1,32 +1,26 @@
-"""From a path to a network, whoever wrote the file; and the file of a deployed network of ours.
+"""The one door to networks: an entry, a run folder or anybody's file becomes a network.
 
-A deploy file is safetensors whose metadata carries the network's configuration, so it loads with
-nothing else. A file that says nothing about its network is compared with the published ones, by
-checksum and then by the names and shapes of its tensors; otherwise the user names the network.
+`init=`, a teacher, a stage's `init`, `checkpoint=`, the commands and Python all come through here.
+What a file says about its network is only built if it is a network of this package or of the
+user's own conf/: building calls what `_target_` names, and a file may come from a stranger.
 """
 
-import importlib
-import json
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 from torch import nn
 
-from esr.config import build, experiments_dir, options, plain
+from esr.build import Config, construct, network_class, targets
+from esr.config import collections, own_networks, plain
 from esr.errors import UserError
-from esr.models.state import mismatch, shorten, size
-from esr.surgery.fuse import deploy_config, fuse
-from esr.zoo import entries as zoo
-from esr.zoo import files as weights_file
-from esr.zoo.files import Tensors, Weights, spellings
+from esr.models.state import mismatch, shorten, transfer
+from esr.zoo import catalogue, files
+from esr.zoo.files import Tensors, Weights
+from esr.zoo.recognition import namings, recognise
 
 IN_RUN = ("deploy.safetensors", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 """What is taken from a run folder, in this order."""
@@ -35,106 +29,96 @@ SUFFIXES = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"}
 
 RESOLVED = "resolved.yaml"
 
-TARGET = re.compile(r"(esr\.models|torch\.nn)(\.\w+)+")
-"""What a configuration that comes with weights may build."""
-
 
 @dataclass(frozen=True)
 class Loaded:
     """A network and where it came from.
 
-    Args:
+    Attributes:
         net: in eval mode, on the CPU, in the form in which it was saved.
         path: the file.
         sha256: of the file.
-        source: in words, such as `ntire2022/rlfn (same checksum)`.
-        model: its configuration (`_target_` and values).
+        source: in words, such as `ntire2022/rlfn, by its checksum`.
+        model: its configuration (`_target_` and values); None where only the file was recognised.
     """
 
     net: nn.Module
     path: Path
     sha256: str
     source: str
-    model: dict[str, Any] | None
+    model: Config | None
 
 
-def load(path: Path | str, model: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network that `path` holds, in eval mode on the CPU: RGB NCHW in [0, 1] in and out.
+def load(source: Path | str, model: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network that `source` names, in eval mode on the CPU: RGB NCHW in [0, 1] in and out.
 
     Args:
-        path: a run folder, a deploy file, a Lightning checkpoint of ours, or a foreign .pth.
+        source: a published network with its official weights (`ntire2022/rlfn`), a run folder, a
+            deploy file, a Lightning checkpoint of ours, or a foreign .pth.
         model: configuration of the network (`_target_` and values, as in conf/model), for files
             that do not say and are no published ones.
 
     Raises:
-        UserError: see `open_checkpoint`.
+        UserError: see `open_network`.
     """
-    return open_checkpoint(path, model).net
+    return open_network(source, model).net
 
 
-def open_checkpoint(path: Path | str, model: Mapping[str, Any] | None = None) -> Loaded:
-    """Like `load`, and say what was found.
+def open_network(
+    source: Path | str,
+    model: Mapping[str, Any] | None = None,
+    folder: Path | str | None = None,
+) -> Loaded:
+    """Like `load`, and say what was found; `folder` is where official files lie.
 
     Raises:
-        UserError: nothing lies there; the file is damaged or would run code; the network is not
-            known, or the tensors do not fit it (missing, unexpected and misshapen names are
+        UserError: nothing is called so; the file is absent, damaged or would run code; the network
+            is not known, or the tensors do not fit it (missing, unexpected and misshapen names are
             listed).
     """
-    file = find(Path(path))
-    found = weights_file.read(file)
+    path = Path(source).expanduser()
+    if path.exists() or str(source).partition("/")[0] not in collections():
+        return open_file(path, model)
+    entry = catalogue.entry(str(source))
+    config = plain(model) if model is not None else entry.config()
+    file = catalogue.official_file(entry, folder)
+    net: nn.Module = construct(config)
+    transfer(catalogue.read_official(entry, file), net, str(file))
+    return Loaded(net.eval(), file, str(entry.sha256), f"{entry.name}, official weights", config)
+
+
+def open_file(path: Path, model: Mapping[str, Any] | None = None) -> Loaded:
+    """The network of a run folder or a file, see `open_network`."""
+    file = find(path)
+    found = files.read(file)
     where = f" ({found.nesting})" if found.nesting else ""
     if model is not None:
-        config = plain(model)
-        net = build(config)
-        net.load_state_dict(_fitting(found, net, published))
-        return _loaded(net, found, f"given as model={config['_target_']}{where}", config)
-    config = found.about.get("model") or _run_config(file)
-    if config is not None:
-        _check_targets(config, file)
-        net = build(config)
-        net.load_state_dict(_fitting(found, net))
-        return _loaded(net, found, f"its own configuration{where}", config)
-    net, how = recognise(found)
-    return _loaded(net, found, f"{how}{where}", None)
+        config, entries = plain(model), catalogue.published
+        how = f"given as model={config['_target_']}"
+    else:
+        config, entries = found.about.get("model") or _run_config(file), tuple
+        how = "its own configuration"
+        if config is None:
+            net, how = recognise(found)
+            return Loaded(net.eval(), file, found.sha256, f"{how}{where}", None)
+        _require_trust(config, file)
+    net = construct(config)
+    net.load_state_dict(_fitting(found, net, entries))
+    return Loaded(net.eval(), file, found.sha256, f"{how}{where}", config)
 
 
-def save_deploy(
-    net: nn.Module,
-    model_cfg: Mapping[str, Any],
-    path: Path | str,
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the fused network as safetensors that carry their own configuration.
-
-    The file appears complete or not at all.
-
-    Args:
-        net: training or deploy form; it is left as it is.
-        model_cfg: the configuration that built it.
-        path: the file to write.
-        metadata: more to keep beside the configuration (scale, name, metrics); JSON values.
+def teacher(source: str | None) -> nn.Module:
+    """The teacher of a distillation; in a recipe an earlier stage's name stands for its folder.
 
     Raises:
-        UserError: the configuration does not build the fused network, so nobody could load it.
+        UserError: none is named, or there is no such thing.
     """
-    path = Path(path)
-    config = deploy_config(plain(model_cfg))
-    state = fuse(net).state_dict()
-    with torch.random.fork_rng(devices=[]):  # building must not move the run's random numbers
-        twin = build(config)
-    problem = mismatch(state, twin.state_dict())
-    if problem:
-        raise UserError(f"the configuration of {path.name} does not build its network: {problem}")
-    about = {**(metadata or {}), "model": config}
-    # Copies, because safetensors refuses tensors that share memory.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    temporary = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file(tensors, temporary, metadata={"format": "pt", "esr": json.dumps(about)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not source:
+        raise UserError(
+            "the distillation loss needs a teacher: loss.NAME.teacher.source=ntire2022/rfdn, a run "
+            "folder, a file of weights or, in a recipe, an earlier stage"
+        )
+    return load(source)
 
 
 def find(path: Path) -> Path:
@@ -146,9 +130,7 @@ def find(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        beside = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
-        there = f" In {path.parent} lie: {shorten(beside)}" if beside else ""
-        raise UserError(f"there is no checkpoint {path}.{there}")
+        raise UserError(f"there is no checkpoint {path}.{_beside(path)}")
     for name in (*IN_RUN, *(Path(inner).name for inner in IN_RUN)):
         if (path / name).is_file():
             return path / name
@@ -159,12 +141,20 @@ def find(path: Path) -> Path:
     raise UserError(f"{path} is not the folder of a finished run. {there}")
 
 
-def _loaded(net: nn.Module, found: Weights, source: str, model: dict[str, Any] | None) -> Loaded:
-    return Loaded(net.eval(), found.path, found.sha256, source, model)
+def _beside(path: Path) -> str:
+    """What may have been meant by a path that does not exist."""
+    slugs = {entry.slug: entry.name for entry in catalogue.published()}
+    if near := difflib.get_close_matches(str(path), slugs, 1, 0.8):
+        return f" Did you mean the entry {slugs[near[0]]}?"
+    there = [p for p in path.parent.glob("*") if p.suffix in SUFFIXES or (p / RESOLVED).is_file()]
+    names = sorted(p.name for p in there)
+    near = difflib.get_close_matches(path.name, names, 3, 0.5)
+    lies = f" In {path.parent} lie: {shorten([*near, *(n for n in names if n not in near)])}"
+    return f"{lies if names else ''} A published network is named as ntire2022/rlfn"
 
 
 def _fitting(
-    found: Weights, net: nn.Module, entries: Callable[[], Iterable[zoo.Entry]] = tuple
+    found: Weights, net: nn.Module, entries: Callable[[], Iterable[catalogue.Entry]]
 ) -> Tensors:
     """The file's tensors under the network's names.
 
@@ -183,136 +173,22 @@ def _fitting(
     raise UserError(f"{found.path} does not fit {type(net).__name__}: {problem}")
 
 
-def _run_config(file: Path) -> dict[str, Any] | None:
+def _run_config(file: Path) -> Config | None:
     """The network's configuration in the run folder that a checkpoint lies in."""
     for folder in list(file.resolve().parents)[:2]:
         if (folder / RESOLVED).is_file():
-            return plain(OmegaConf.select(OmegaConf.load(folder / RESOLVED), "model"))
+            # Values were worked out when it was written: nothing in it is resolved again.
+            content = OmegaConf.to_container(OmegaConf.load(folder / RESOLVED), resolve=False)
+            return content.get("model") if isinstance(content, dict) else None
     return None
 
 
-def _check_targets(config: Any, file: Path) -> None:
-    """Refuse a configuration found beside weights that names anything but networks.
-
-    Building calls what `_target_` names, so a file from elsewhere could otherwise run anything.
-    """
-    if isinstance(config, Mapping):
-        if "_target_" in config and not _is_network_part(str(config["_target_"])):
+def _require_trust(config: Config, file: Path) -> None:
+    """Refuse a configuration found beside weights that names anything but known networks."""
+    for name in targets(config):
+        if network_class(name) is None and name not in own_networks():
             raise UserError(
-                f"{file} wants {config['_target_']} built, which is no network of esr. If you "
-                "trust it, name the network yourself: model=NAME"
+                f"{file} wants {name} built, which is no network of esr and is not named in conf/. "
+                f"If you trust it, keep it as conf/model/NAME.yaml (_target_: {name}), or type "
+                "model=NAME"
             )
-        for value in config.values():
-            _check_targets(value, file)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            _check_targets(value, file)
-
-
-def _is_network_part(target: str) -> bool:
-    if not TARGET.fullmatch(target):
-        return False
-    module, _, name = target.rpartition(".")
-    try:
-        part = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return False
-    return isinstance(part, type) and issubclass(part, nn.Module)
-
-
-# Which published network a file of weights is of, when the file does not say.
-#
-# By its checksum; else by the names and shapes of its tensors, translated by each entry's table.
-
-
-def namings(
-    tensors: Tensors, entries: Callable[[], Iterable[zoo.Entry]] = tuple
-) -> Iterator[Tensors]:
-    """The tensors under every name that they may be meant by: as they are, then as published."""
-    variants = list(spellings(tensors))
-    yield from variants
-    for entry in entries():
-        yield from (ours for variant in variants if (ours := _ours(entry, variant)))
-
-
-def _ours(entry: zoo.Entry, tensors: Tensors) -> Tensors | None:
-    try:
-        return zoo.to_ours(entry, tensors)
-    except UserError:  # the table is not reversible on these names: they are of another network
-        return None
-
-
-@cache
-def published() -> tuple[zoo.Entry, ...]:
-    """Every released entry of every collection; read once, because there are many files."""
-    folders = sorted(path.name for path in experiments_dir().iterdir() if path.is_dir())
-    return tuple(entry for name in folders for entry in zoo.entries(name) if entry.released)
-
-
-def recognise(found: Weights) -> tuple[nn.Module, str]:
-    """The published network that the tensors are of, and how it was recognised.
-
-    Raises:
-        UserError: none, or several that differ in what their shapes do not show.
-    """
-    candidates = published()
-    for entry in candidates:
-        if entry.sha256 == found.sha256:
-            return zoo.load(entry.name, weights=found.path), f"{entry.name}, by its checksum"
-    fitting: dict[str, nn.Module] = {}
-    values = sum(tensor.numel() for tensor in found.tensors.values())
-    for entry in candidates:
-        if not _plausible(entry, values):
-            continue
-        net = zoo.load(entry.name, weights=None)
-        wanted = net.state_dict()
-        for tensors in namings(found.tensors, lambda entry=entry: [entry]):
-            if not mismatch(tensors, wanted):
-                net.load_state_dict(tensors)
-                fitting[entry.name] = net
-                break
-    if len(fitting) == 1:
-        name, net = fitting.popitem()
-        return net, f"{name}, by the names and shapes of its tensors"
-    some = ", ".join(f"{k} {size(v)}" for k, v in list(found.tensors.items())[:4])
-    does = (
-        f"fits {', '.join(fitting)}, which differ in what shapes do not show"
-        if fitting
-        else "does not say of which network it is, nor is it a published one"
-    )
-    raise UserError(
-        f"{found.path} {does} ({len(found.tensors)} tensors: {some}, ...). "
-        f"Type model=NAME. Known: {', '.join(options('model'))}"
-    )
-
-
-def _plausible(entry: zoo.Entry, values: int) -> bool:
-    """Whether a file of so many numbers can be of the entry: building all of them takes long."""
-    try:
-        published = float((entry.published or {})["params_m"]) * 1e6
-    except (KeyError, ValueError):
-        return True
-    return abs(values - published) < 0.03 * published
-
-
-# Where the teacher of a distillation comes from, in a configuration.
-
-
-def teacher(source: str | None) -> nn.Module:
-    """Load a network with its weights.
-
-    Args:
-        source: a challenge entry with its official weights ("ntire2022/rfdn"), a run folder, or a
-            file of weights. In a recipe the name of an earlier stage stands for its folder.
-
-    Raises:
-        UserError: none is named, or there is no such thing.
-    """
-    if not source:
-        raise UserError(
-            "the distillation loss needs a teacher: loss.NAME.teacher.source=ntire2022/rfdn, a run "
-            "folder, a file of weights or, in a recipe, an earlier stage"
-        )
-    if not Path(source).exists() and source.count("/") == 1:
-        return zoo.load(source)
-    return load(source)

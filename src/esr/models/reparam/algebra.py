@@ -27,6 +27,14 @@ def of_conv(conv: nn.Conv2d) -> Kernel:
     return Kernel(conv.weight, conv.bias)
 
 
+@torch.no_grad()
+def fill(conv: nn.Conv2d, kernel: Kernel) -> None:
+    """Give a plain convolution these weights, rounded to its own precision."""
+    conv.weight.copy_(kernel.weight)
+    if conv.bias is not None and kernel.bias is not None:
+        conv.bias.copy_(kernel.bias)
+
+
 def compose(first: Kernel, second: Kernel, groups: int = 1) -> Kernel:
     """The one kernel that equals `second(first(x))`, both with the same number of groups.
 
@@ -37,7 +45,8 @@ def compose(first: Kernel, second: Kernel, groups: int = 1) -> Kernel:
     (w1, b1), (w2, b2) = first, second
     merged = []
     for inner, outer in zip(w1.chunk(groups), w2.chunk(groups), strict=True):
-        reach = outer.shape[-1] - 1
+        rows, cols = outer.shape[2:]
+        reach = (rows - 1, cols - 1)
         kernel = F.conv2d(inner.transpose(0, 1), outer.flip(2, 3), padding=reach)
         merged.append(kernel.transpose(0, 1))
     if b1 is None:

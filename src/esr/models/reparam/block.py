@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,71 +12,107 @@ from torch import nn
 from esr.errors import UserError
 from esr.models.reparam import algebra
 from esr.models.reparam.algebra import Kernel
-from esr.models.reparam.geometry import Geometry
-
-
-class Branch(nn.Module):
-    """One linear path through a block."""
-
-    def kernel(self) -> Kernel:
-        """The one convolution, of the block's kernel size, that this equals in eval mode."""
-        raise NotImplementedError
-
-    def reset(self) -> None:
-        """Draw fresh initial weights and forget running statistics."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-                module.reset_parameters()
-
-    def silence(self) -> None:
-        """Make the contribution zero in such a way that training can bring it back.
-
-        The last factor becomes zero, the ones before it stay. An identity has nothing to silence.
-        """
-
-    def load(self, kernel: Kernel) -> None:
-        """Become equal to `kernel`, if this is a block's main branch."""
-        raise UserError(f"{type(self).__name__} cannot hold an arbitrary kernel")
+from esr.models.reparam.branches import Branch
+from esr.models.reparam.geometry import ConvOptions, Geometry, Size, pair
 
 
 class Block(nn.Module):
-    """A drop-in for `nn.Conv2d` made of parallel branches; `fuse` merges them.
+    """A drop-in for `nn.Conv2d` made of parallel branches that sum up; `fuse` merges them.
 
-    Args:
-        shape: the convolution to be equal to.
-        branches: by name; the first one is the main branch, able to hold any kernel.
-        collapsed: train through the merged kernel, as SESR does. The function and its gradients are
-            the same up to rounding, while a step costs little more than a plain convolution's.
+    A subclass fills `branches`; the first is the main one, able to hold any kernel.
     """
 
-    def __init__(self, shape: Geometry, branches: Mapping[str, Branch], collapsed: bool = False):
+    kernels: tuple[int, ...] = ()  # sides of the square kernels it exists for; (): every odd kernel
+    strided = True  # whether it can have a stride
+    dilated = True  # whether it can have a dilation
+
+    def __init__(
+        self,
+        *conv: Any,  # the arguments of `nn.Conv2d`, by position; by name they are `options`
+        batch_norm: bool = False,  # whether the branches end in one
+        # Train through the merged kernel, as SESR does: the same function and gradients up to
+        # rounding, while a step costs little more than a plain convolution's.
+        collapsed: bool = False,
+        **options: Unpack[ConvOptions],
+    ):
         super().__init__()
-        self.shape = shape
-        self.in_channels = shape.in_channels
-        self.out_channels = shape.out_channels
-        self.branches = nn.ModuleDict(branches)
-        self.main = next(iter(branches))
+        try:
+            self.shape = self.geometry(*conv, **options)  # pyright: ignore[reportCallIssue]
+        except TypeError as error:  # not the arguments of a convolution
+            raise TypeError(f"{type(self).__name__}: {error}") from error
+        if batch_norm and not self.shape.bias:
+            raise UserError(
+                f"{type(self).__name__} merges a BatchNorm, which yields a bias: "
+                "bias=False is impossible"
+            )
+        self.in_channels = self.shape.in_channels
+        self.out_channels = self.shape.out_channels
+        self.branches = nn.ModuleDict()
         self.collapsed = collapsed
         self.retired: frozenset[str] = frozenset()
 
+    def geometry(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> Geometry:
+        """The merged convolution of these arguments.
+
+        Raises:
+            UserError: the block could not merge exactly into it.
+        """
+        block = type(self).__name__
+        rows, cols = size = pair(kernel_size)
+        if rows % 2 == 0 or cols % 2 == 0:
+            raise UserError(f"{block} needs an odd kernel size, got {kernel_size}")
+        if self.kernels and (rows != cols or rows not in self.kernels):
+            allowed = " or ".join(f"{k}x{k}" for k in self.kernels)
+            raise UserError(f"{block} exists for {allowed} kernels, got {rows}x{cols}")
+        if not self.strided and pair(stride) != (1, 1):
+            raise UserError(f"{block} keeps an identity and needs stride 1, got {stride}")
+        if not self.dilated and pair(dilation) != (1, 1):
+            raise UserError(f"{block} has no dilated form, got dilation={dilation}")
+        if isinstance(padding, str):
+            raise UserError(f"{block} takes padding as a number, got '{padding}'")
+        steps, pads, wide = pair(stride), pair(padding), pair(dilation)
+        shape = Geometry(in_channels, out_channels, size, steps, pads, wide, groups, bias)
+        same = shape.same_padding(size)
+        if pads != same:
+            raise UserError(
+                f"{block} aligns its branches by zero padding of {same} for a {rows}x{cols} "
+                f"kernel with dilation {dilation}, got padding={padding}"
+            )
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise UserError(f"{block}: {name}={channels} is not divisible by groups={groups}")
+        return shape
+
+    @property
+    def main(self) -> str:
+        """Name of the branch that takes over what others computed."""
+        return next(iter(self.branches))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in_channels, H, W) -> what `nn.Conv2d` of the same arguments would give."""
         if self.collapsed:
             with torch.autocast(x.device.type, enabled=False):
                 weight, bias = self.kernel()
-            shape = self.shape
-            return F.conv2d(
-                x, weight, bias, shape.stride, shape.padding, shape.dilation, shape.groups
-            )
-        active = self._active()
-        y = active[0](x)
-        for branch in active[1:]:
+            to = self.shape
+            return F.conv2d(x, weight, bias, to.stride, to.padding, to.dilation, to.groups)
+        first, *others = self._active().values()
+        y = first(x)
+        for branch in others:
             y = y + branch(x)
         return y
 
     def kernel(self) -> Kernel:
         """The merged kernel in the parameters' own precision, differentiable."""
-        return algebra.add(branch.kernel() for branch in self._active())
+        return algebra.add(branch.kernel() for branch in self._active().values())
 
     def fuse(self) -> nn.Conv2d:
         """Merge into a plain convolution, computed in float64 and rounded once.
@@ -82,41 +120,23 @@ class Block(nn.Module):
         Device, dtype, training flag and requires_grad carry over; a BatchNorm counts with its
         running statistics.
         """
-        weight, bias = self._exact_kernel()
-        shape, like = self.shape, next(self.parameters())
-        conv = nn.Conv2d(
-            shape.in_channels,
-            shape.out_channels,
-            shape.kernel_size,
-            shape.stride,
-            shape.padding,
-            shape.dilation,
-            shape.groups,
-            bias=bias is not None,
-            device=like.device,
-            dtype=like.dtype,
-        )
-        with torch.no_grad():
-            conv.weight.copy_(weight)
-            if conv.bias is not None and bias is not None:
-                conv.bias.copy_(bias)
+        like = next(self.parameters())
+        conv = nn.Conv2d(*astuple(self.shape), device=like.device, dtype=like.dtype)
+        algebra.fill(conv, self._exact_kernel())
         conv.requires_grad_(any(parameter.requires_grad for parameter in self.parameters()))
         return conv.train(self.training)
 
     @torch.no_grad()
-    def load_plain(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        """Become the training form of a plain convolution with these weights.
+    def load_plain(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Become the training form of a plain convolution with this state dict.
 
         The other branches start at zero contribution, the main one holds the rest. With BatchNorm
         this is exact in eval mode; in training mode the batch's statistics take over.
 
-        Args:
-            weight: (out, in / groups, k, k).
-            bias: (out,), or None for a convolution without bias.
-
         Raises:
             UserError: the shape is another one, or a chain is too narrow to hold it.
         """
+        weight, bias = weights["weight"], weights.get("bias")
         shape = self.shape
         expected = (shape.out_channels, shape.in_channels // shape.groups, *shape.kernel_size)
         if tuple(weight.shape) != expected:
@@ -124,11 +144,12 @@ class Block(nn.Module):
         if (bias is not None) != shape.bias:
             found = "a bias" if bias is not None else "none"
             raise UserError(f"the block was built with bias={shape.bias}, the weights have {found}")
-        for name, branch in self._named():
+        for name, branch in self._active().items():
             if name != self.main:
                 branch.silence()
-        target = Kernel(_exact(weight), None if bias is None else _exact(bias))
-        self._load_main(target)
+        self._load_main(
+            Kernel(weight.cpu().double(), None if bias is None else bias.cpu().double())
+        )
 
     def mergeable(self) -> list[str]:
         """Names of the branches that `absorb` takes: all with weights but the main one."""
@@ -153,7 +174,7 @@ class Block(nn.Module):
             known = ", ".join(self.mergeable()) or "none"
             raise UserError(f"{type(self).__name__} cannot merge {unknown[0]!r}; it has {known}")
         target = self._exact_kernel()
-        for name, branch in self._named():
+        for name, branch in self._active().items():
             if name in names:
                 branch.reset()
                 branch.silence()
@@ -176,31 +197,19 @@ class Block(nn.Module):
         super()._load_from_state_dict(*args)
 
     def _load_main(self, target: Kernel) -> None:
-        exact = copy.deepcopy(self).to("cpu", torch.float64)
-        others = [branch.kernel() for name, branch in exact._named() if name != self.main]
+        main, *others = copy.deepcopy(self).to("cpu", torch.float64)._active().values()
         if others:
-            target = algebra.subtract(target, algebra.add(others))
-        main = exact._named()[0][1]
+            target = algebra.subtract(target, algebra.add(other.kernel() for other in others))
         main.load(target)
-        state = self.branches[self.main].state_dict()
-        for name, value in main.state_dict().items():
-            state[name].copy_(value)
+        self.branches[self.main].load_state_dict(main.state_dict())
 
-    def _named(self) -> list[tuple[str, Branch]]:
-        named = [(name, module) for name, module in self.branches.items()]
-        return [
-            (name, module)
-            for name, module in named
-            if name not in self.retired and isinstance(module, Branch)
-        ]
-
-    def _active(self) -> list[Branch]:
-        return [branch for _, branch in self._named()]
+    def _active(self) -> dict[str, Branch]:
+        return {
+            name: branch
+            for name, branch in self.branches.items()
+            if name not in self.retired and isinstance(branch, Branch)
+        }
 
     @torch.no_grad()
     def _exact_kernel(self) -> Kernel:
         return copy.deepcopy(self).to("cpu", torch.float64).kernel()
-
-
-def _exact(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", torch.float64)

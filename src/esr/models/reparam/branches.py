@@ -1,4 +1,7 @@
-"""The branches that the literature's blocks are made of."""
+"""The branches that the literature's blocks are made of: linear paths, equal to one kernel each."""
+
+import math
+from dataclasses import astuple, replace
 
 import torch
 import torch.nn.functional as F
@@ -7,62 +10,75 @@ from torch import nn
 from esr.errors import UserError
 from esr.models.reparam import algebra
 from esr.models.reparam.algebra import Kernel
-from esr.models.reparam.block import Branch
 from esr.models.reparam.geometry import Geometry, Pair
 
-SOBEL_X = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
-SOBEL_Y = ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0))
-LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
+EDGES = {
+    "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
+    "sobel_y": ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
+    "laplacian": ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
+}
+"""The filters of ECBSR's edge branches, by the names of these branches."""
+
+
+class Branch(nn.Module):
+    """One path through a block, (N, in, H, W) -> (N, out, H', W'); `shape` is the block's."""
+
+    def kernel(self) -> Kernel:
+        """The one convolution, of the block's kernel size, that this equals in eval mode."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Draw fresh initial weights and forget running statistics."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.reset_parameters()
+
+    def silence(self) -> None:
+        """Make the contribution zero in such a way that training can bring it back.
+
+        The last factor becomes zero, the ones before it stay. An identity has nothing to silence.
+        """
+
+    def load(self, kernel: Kernel) -> None:
+        """Become equal to `kernel`, if this is a block's main branch."""
+        raise UserError(f"{type(self).__name__} cannot hold an arbitrary kernel")
+
+
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.detach().zero_()
 
 
 class Conv(Branch):
-    """A convolution, of the block's kernel size or a smaller one, optionally with BatchNorm.
-
-    Args:
-        shape: the block's convolution.
-        size: kernel size; None for the block's.
-        norm: follow it by a BatchNorm, which replaces its bias.
-    """
+    """A convolution, of the block's kernel size or a smaller one, optionally with BatchNorm."""
 
     def __init__(self, shape: Geometry, size: Pair | None = None, norm: bool = False):
         super().__init__()
         self.size = shape.kernel_size
         size = size or shape.kernel_size
-        rows, cols = (step * (k - 1) // 2 for step, k in zip(shape.dilation, size, strict=True))
-        self.conv = nn.Conv2d(
-            shape.in_channels,
-            shape.out_channels,
-            size,
-            shape.stride,
-            (rows, cols),
-            shape.dilation,
-            shape.groups,
-            bias=shape.bias and not norm,
-        )
+        bias = shape.bias and not norm  # the norm has one
+        own = replace(shape, kernel_size=size, padding=shape.same_padding(size), bias=bias)
+        self.conv = nn.Conv2d(*astuple(own))
         self.norm = nn.BatchNorm2d(shape.out_channels) if norm else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) -> (N, out, H', W')."""
         y = self.conv(x)
         return y if self.norm is None else self.norm(y)
 
     def kernel(self) -> Kernel:
-        """See `Branch`."""
         kernel = algebra.of_conv(self.conv)
         if self.norm is not None:
             kernel = algebra.then_norm(kernel, self.norm)
         return algebra.centre(kernel, self.size)
 
     def silence(self) -> None:
-        """See `Branch`; with BatchNorm it is the norm that is zeroed."""
-        for parameter in (self.conv if self.norm is None else self.norm).parameters():
-            parameter.detach().zero_()
+        _zero(self.conv if self.norm is None else self.norm)
 
     def load(self, kernel: Kernel) -> None:
-        """See `Branch`; a channel whose BatchNorm scale is zero gets it back as one."""
         weight, bias = kernel
         if self.norm is not None:
-            self.norm.weight.detach()[self.norm.weight.detach() == 0] = 1
+            scales = self.norm.weight.detach()
+            scales[scales == 0] = 1  # a channel that was scaled to nothing could hold no kernel
             assert bias is not None  # blocks with BatchNorm refuse bias=False
             scale, shift = algebra.affine(self.norm)
             weight = weight / scale.view(-1, 1, 1, 1)
@@ -77,49 +93,30 @@ class Chain(Branch):
 
     The input is zero-padded before the first convolution, so that the map in the middle continues
     beyond the border with the first one's bias; that is what makes the merge exact there.
-
-    Args:
-        shape: the block's convolution.
-        expand: channels after a first 1x1; None for no such convolution.
-        reduce: channels before a last 1x1; None for no such convolution.
-        skip: add the k x k convolution's input to its output (needs expand == reduce).
     """
 
     def __init__(
         self,
         shape: Geometry,
-        expand: int | None = None,
-        reduce: int | None = None,
-        skip: bool = False,
+        expand: int | None = None,  # channels after a first 1x1; None for no such convolution
+        reduce: int | None = None,  # channels before a last 1x1; None for no such convolution
+        skip: bool = False,  # add the k x k's input to its output; needs expand == reduce
     ):
         super().__init__()
         self.shape = shape
         self.skip = skip
-        first, last = expand or shape.in_channels, reduce or shape.out_channels
-        groups, bias = shape.groups, shape.bias
+        ins, outs, groups, bias = shape.in_channels, shape.out_channels, shape.groups, shape.bias
+        first, last = expand or ins, reduce or outs
         if first % groups or last % groups:
             raise UserError(
                 f"{first} and {last} channels inside are not divisible by {groups} groups"
             )
-        self.expand = (
-            nn.Conv2d(shape.in_channels, first, 1, groups=groups, bias=bias) if expand else None
-        )
-        self.spatial = nn.Conv2d(
-            first,
-            last,
-            shape.kernel_size,
-            shape.stride,
-            0,
-            shape.dilation,
-            groups=groups,
-            bias=bias,
-        )
-        self.reduce = (
-            nn.Conv2d(last, shape.out_channels, 1, groups=groups, bias=bias) if reduce else None
-        )
+        spatial = replace(shape, in_channels=first, out_channels=last, padding=(0, 0))
+        self.expand = nn.Conv2d(ins, first, 1, groups=groups, bias=bias) if expand else None
+        self.spatial = nn.Conv2d(*astuple(spatial))
+        self.reduce = nn.Conv2d(last, outs, 1, groups=groups, bias=bias) if reduce else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) -> (N, out, H', W')."""
         rows, cols = self.shape.padding
         x = F.pad(x, (cols, cols, rows, rows))
         if self.expand is not None:
@@ -130,7 +127,6 @@ class Chain(Branch):
         return y if self.reduce is None else self.reduce(y)
 
     def kernel(self) -> Kernel:
-        """See `Branch`."""
         groups = self.shape.groups
         kernel = algebra.of_conv(self.spatial)
         if self.skip:
@@ -142,12 +138,10 @@ class Chain(Branch):
         return kernel
 
     def silence(self) -> None:
-        """See `Branch`."""
-        for parameter in (self.reduce or self.spatial).parameters():
-            parameter.detach().zero_()
+        _zero(self.reduce or self.spatial)
 
     def load(self, kernel: Kernel) -> None:
-        """See `Branch`: the first channels pass through the 1x1s, the others are not read.
+        """The first channels pass through the 1x1s, the others are not read.
 
         Raises:
             UserError: the chain has fewer channels inside than outside.
@@ -159,40 +153,33 @@ class Chain(Branch):
             raise UserError(
                 f"a chain of {first} and {last} channels cannot hold a {ins} -> {outs} kernel"
             )
-        weight = self.spatial.weight.detach().unflatten(0, (groups, -1))
-        weight[:, : outs // groups] = 0
-        weight[:, : outs // groups, : ins // groups] = kernel.weight.unflatten(0, (groups, -1))
+
+        def grouped(tensor: torch.Tensor) -> torch.Tensor:  # a view: (groups, out / groups, ...)
+            return tensor.detach().unflatten(0, (groups, -1))
+
+        ins, outs = ins // groups, outs // groups
+        weight = grouped(self.spatial.weight)
+        weight[:, :outs] = 0
+        weight[:, :outs, :ins] = grouped(kernel.weight)
         if self.skip:
-            inner = self._identity().weight.unflatten(0, (groups, -1))
-            weight[:, : outs // groups] -= inner[:, : outs // groups]
+            weight[:, :outs] -= grouped(self._identity().weight)[:, :outs]
         if self.spatial.bias is not None and kernel.bias is not None:
-            bias = self.spatial.bias.detach().unflatten(0, (groups, -1))
-            bias[:, : outs // groups] = kernel.bias.unflatten(0, (groups, -1))
+            grouped(self.spatial.bias)[:, :outs] = grouped(kernel.bias)
         if self.expand is not None:
-            rows = self.expand.weight.detach().unflatten(0, (groups, -1))
-            rows[:, : ins // groups] = torch.eye(ins // groups)[:, :, None, None].to(rows)
+            grouped(self.expand.weight)[:, :ins] = torch.eye(ins)[:, :, None, None]
             if self.expand.bias is not None:
-                self.expand.bias.detach().unflatten(0, (groups, -1))[:, : ins // groups] = 0
+                grouped(self.expand.bias)[:, :ins] = 0
         if self.reduce is not None:
-            for parameter in self.reduce.parameters():
-                parameter.detach().zero_()
-            rows = self.reduce.weight.detach().unflatten(0, (groups, -1))
-            rows[:, :, : outs // groups] = torch.eye(outs // groups)[:, :, None, None].to(rows)
+            _zero(self.reduce)
+            grouped(self.reduce.weight)[:, :, :outs] = torch.eye(outs)[:, :, None, None]
 
     def _identity(self) -> Kernel:
-        weight = self.spatial.weight
-        return algebra.identity(
-            self.spatial.out_channels, self.shape.groups, self.shape.kernel_size, weight
-        )
+        channels, weight = self.spatial.out_channels, self.spatial.weight
+        return algebra.identity(channels, self.shape.groups, self.shape.kernel_size, weight)
 
 
 class Edge(Branch):
-    """1x1, then a fixed edge filter on every channel with a learned scale and bias (ECBSR).
-
-    Args:
-        shape: the block's convolution, 3x3.
-        mask: the filter, `SOBEL_X`, `SOBEL_Y` or `LAPLACIAN`.
-    """
+    """1x1, then a fixed 3x3 filter, one of `EDGES`, with a learned scale and bias per channel."""
 
     mask: torch.Tensor
 
@@ -206,15 +193,13 @@ class Edge(Branch):
         self.register_buffer("mask", torch.tensor(mask).view(1, 1, 3, 3), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in, H, W) -> (N, out, H', W')."""
-        rows, cols = self.shape.padding
+        to = self.shape
+        rows, cols = to.padding
         y = self.point(F.pad(x, (cols, cols, rows, rows)))
-        stride, dilation = self.shape.stride, self.shape.dilation
-        weight = self.scale * self.mask
-        return F.conv2d(y, weight, self.bias, stride, 0, dilation, self.shape.out_channels)
+        filters = self.scale * self.mask
+        return F.conv2d(y, filters, self.bias, to.stride, 0, to.dilation, to.out_channels)
 
     def kernel(self) -> Kernel:
-        """See `Branch`."""
         filters = self.scale * self.mask
         weight = self.point.weight * filters
         if self.bias is None or self.point.bias is None:
@@ -222,26 +207,19 @@ class Edge(Branch):
         return Kernel(weight, self.bias + self.point.bias * filters.sum((1, 2, 3)))
 
     def reset(self) -> None:
-        """See `Branch`."""
         super().reset()
         self.scale.detach().normal_(std=1e-3)
         if self.bias is not None:
             self.bias.detach().normal_(std=1e-3)
 
     def silence(self) -> None:
-        """See `Branch`."""
         self.scale.detach().zero_()
         if self.bias is not None:
             self.bias.detach().zero_()
 
 
 class Identity(Branch):
-    """The input itself, optionally with BatchNorm; needs equal shapes on both sides.
-
-    Args:
-        shape: the block's convolution.
-        norm: normalise it.
-    """
+    """The input itself, optionally with BatchNorm; needs equal shapes on both sides."""
 
     like: torch.Tensor
 
@@ -252,17 +230,106 @@ class Identity(Branch):
         self.register_buffer("like", torch.zeros(()), persistent=False)  # dtype and device
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         return x if self.norm is None else self.norm(x)
 
     def kernel(self) -> Kernel:
-        """See `Branch`."""
         shape = self.shape
         kernel = algebra.identity(shape.out_channels, shape.groups, shape.kernel_size, self.like)
         return kernel if self.norm is None else algebra.then_norm(kernel, self.norm)
 
     def silence(self) -> None:
-        """See `Branch`; only a normalised identity can be silenced."""
         if self.norm is not None:
-            for parameter in self.norm.parameters():
-                parameter.detach().zero_()
+            _zero(self.norm)
+
+
+# Two branches with a BatchNorm between their halves (DBB). The map between them is padded with what
+# that BatchNorm makes of zero, which keeps the merge exact at the border.
+
+
+class NormChain(Branch):
+    """1x1 -> BatchNorm -> k x k -> BatchNorm; the 1x1 starts as an identity."""
+
+    def __init__(self, shape: Geometry):
+        super().__init__()
+        self.shape = shape
+        channels, groups = shape.in_channels, shape.groups
+        self.point = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
+        self.point_norm = nn.BatchNorm2d(channels)
+        self.spatial = nn.Conv2d(*astuple(replace(shape, padding=(0, 0), bias=False)))
+        self.norm = nn.BatchNorm2d(shape.out_channels)
+        self._start_as_identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.point_norm(self.point(x))
+        y = algebra.pad_with(y, algebra.affine(self.point_norm)[1], self.shape.padding)
+        return self.norm(self.spatial(y))
+
+    def kernel(self) -> Kernel:
+        first = algebra.then_norm(algebra.of_conv(self.point), self.point_norm)
+        second = algebra.then_norm(algebra.of_conv(self.spatial), self.norm)
+        return algebra.compose(first, second, self.shape.groups)
+
+    def reset(self) -> None:
+        super().reset()
+        self._start_as_identity()
+
+    def silence(self) -> None:
+        _zero(self.norm)
+
+    def _start_as_identity(self) -> None:
+        weight = self.point.weight.detach()
+        weight.copy_(algebra.identity(len(weight), self.shape.groups, (1, 1), weight).weight)
+
+
+class NormPool(Branch):
+    """1x1 -> BatchNorm -> average pooling -> BatchNorm."""
+
+    def __init__(self, shape: Geometry):
+        super().__init__()
+        self.shape = shape
+        channels = shape.out_channels
+        self.point = nn.Conv2d(shape.in_channels, channels, 1, groups=shape.groups, bias=False)
+        self.point_norm = nn.BatchNorm2d(channels)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.point_norm(self.point(x))
+        y = algebra.pad_with(y, algebra.affine(self.point_norm)[1], self.shape.padding)
+        return self.norm(F.avg_pool2d(y, self.shape.kernel_size, self.shape.stride))
+
+    def kernel(self) -> Kernel:
+        rows, cols = self.shape.kernel_size
+        first = algebra.then_norm(algebra.of_conv(self.point), self.point_norm)
+        mean = Kernel((first.weight / (rows * cols)).expand(-1, -1, rows, cols), first.bias)
+        return algebra.then_norm(mean, self.norm)
+
+    def silence(self) -> None:
+        _zero(self.norm)
+
+
+class LowRank(Branch):
+    """The kernel (alpha / rank) * B A, folded into a convolution's shape; B starts at zero.
+
+    It is added to a kernel, not to a map: there is no `forward`, its block trains collapsed.
+    """
+
+    def __init__(self, shape: Geometry, rank: int, alpha: float):
+        super().__init__()
+        self.shape = shape
+        self.scale = alpha / rank
+        rows, cols = shape.kernel_size
+        self.down = nn.Parameter(torch.empty(rank * rows, shape.in_channels * cols))
+        self.up = nn.Parameter(torch.zeros(shape.out_channels // shape.groups * rows, rank * rows))
+        self.reset()
+
+    def kernel(self) -> Kernel:
+        shape = self.shape
+        columns = shape.in_channels // shape.groups
+        update = (self.up @ self.down).view(shape.out_channels, columns, *shape.kernel_size)
+        return Kernel(self.scale * update, None)
+
+    def reset(self) -> None:
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def silence(self) -> None:
+        self.up.detach().zero_()

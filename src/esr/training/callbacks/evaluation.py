@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DistributedSampler
 
 from esr.evaluation import measure as evaluation
+from esr.evaluation.reference import reference_network
 from esr.metrics.complexity import Complexity, complexity
 from esr.surgery.fuse import fusable, fuse
 
@@ -43,7 +44,7 @@ class Evaluation(pl.Callback):
         self.counter = counter
         self.reference = reference
         self.rows: list[dict[str, float]] = []
-        self._reference: nn.Module | None = None
+        self._reference: tuple[str, nn.Module] | None = None
         self._deploy: nn.Module | None = None
         self._fidelity: evaluation.Fidelity | None = None
         self._static: tuple[Any, Complexity] | None = None
@@ -126,7 +127,7 @@ class Evaluation(pl.Callback):
 
     def _efficiency(self, net: nn.Module, device: torch.device) -> evaluation.Efficiency:
         if self.reference and self.seconds and self._reference is None:
-            self._reference = evaluation.reference_network(getattr(net, "scale", 4), device)
+            self._reference = reference_network(getattr(net, "scale", 4), device)
         return evaluation.efficiency(
             net,
             device,

@@ -1,38 +1,34 @@
 """Published networks: challenge entries and papers, their official weights and published figures.
 
-An entry is one file of `experiments/<collection>/`, whose `entry:` says where the official weights
-come from and how their keys translate into ours. `load` gives the network behind it:
-
-    from esr import zoo
-    zoo.entries("ntire2022")
-    net = zoo.load("ntire2022/rlfn")          # RGB in [0, 1], (N, 3, H, W) -> (N, 3, 4H, 4W)
+A collection is a folder of `experiments/`; its `collection.yaml` says what is true of all of it. An
+entry is one file there. Of that file only `entry:`, the choice of the model and its values are read
+here; the rest is the recipe, which train.py composes.
 """
 
 import csv
+import difflib
 import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from omegaconf import OmegaConf
 from torch import nn
 
-from esr.config import build, compose, experiments_dir
+from esr.build import Config, construct
+from esr.config import COLLECTION, collections, experiments_dir, model_config
+from esr.data.download import download
 from esr.errors import UserError
 from esr.files import sha256
 from esr.models.state import transfer
-from esr.zoo import files as weights_file
+from esr.zoo import files
 from esr.zoo.names import rename_all
-
-SOURCES = {
-    "ntire2022": "https://raw.githubusercontent.com/ofsoundof/NTIRE2022_ESR/HEAD/model_zoo/",
-}
-"""Where the files of a collection are published; one without an address has to be at hand."""
 
 WEIGHTS_FOLDER = "ESR_WEIGHTS"
 """Environment variable that names the folder of official files, ~/.cache/esr/weights without it."""
@@ -42,12 +38,14 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Entry:
-    """A published network: what `entry:` of its file says.
+    """A published network: what `entry:` of its file says, and which model it is.
 
     Attributes:
         collection: folder of `experiments/`.
         slug: name within the collection.
         team: row of the collection's published.csv, or the authors.
+        model: file of conf/model/; empty for a row without a network.
+        values: of the model, where they differ from that file (`data_range: 255`).
         file: name of the official weights; None if they were never released.
         sha256: of that file.
         nesting: key under which the tensors lie in the file, None if they lie at the top.
@@ -64,6 +62,8 @@ class Entry:
     collection: str
     slug: str
     team: str
+    model: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
     sha256: str | None = None
     nesting: str | None = None
@@ -85,6 +85,31 @@ class Entry:
         """Whether the weights were published."""
         return self.file is not None
 
+    def config(self, scale: int = 4, model: str | None = None) -> Config:
+        """The network's configuration; `model` is another file of conf/model for its tensors.
+
+        Raises:
+            UserError: there is no such model, or only a published row of this entry.
+        """
+        if not self.model:
+            raise UserError(f"{self.name} was never released: there is only its published row")
+        return model_config(model or self.model, scale, **self.values)
+
+
+def about(collection: str) -> dict[str, Any]:
+    """What `collection.yaml` says: `title`, `address` of official files, `challenge` (its rules).
+
+    Raises:
+        UserError: there is no such collection, or its file is absent or damaged.
+    """
+    path = _folder(collection) / f"{COLLECTION}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"{path} is absent: it says what is true of the whole collection. Write it with at "
+            "least a `title: ...`; `address: https://.../` is where its official files lie"
+        )
+    return dict(_yaml(path))
+
 
 def entries(collection: str = "ntire2022") -> list[Entry]:
     """All entries of a collection in the order of published.csv, rows without a network included.
@@ -92,12 +117,9 @@ def entries(collection: str = "ntire2022") -> list[Entry]:
     Raises:
         UserError: there is no such collection, or an entry's file is wrong.
     """
-    folder = experiments_dir() / collection
-    if not folder.is_dir():
-        known = sorted(p.name for p in experiments_dir().iterdir() if p.is_dir())
-        raise UserError(f"no collection '{collection}'; there are: {', '.join(known)}")
+    folder = _folder(collection)
     rows = _published(folder)
-    found = [_read(path, rows) for path in sorted(folder.glob("*.yaml")) if _values(path)]
+    found = [_read(path, rows) for path in _files(folder)]
     teams = {entry.team for entry in found}
     found += [
         Entry(collection, re.sub(r"\W+", "_", team.lower()), team, published=row)
@@ -109,19 +131,29 @@ def entries(collection: str = "ntire2022") -> list[Entry]:
 
 
 def entry(name: str) -> Entry:
-    """The entry called `collection/slug`.
+    """The entry called `collection/slug`; a slug alone is that of the first collection with it.
 
     Raises:
         UserError: there is none.
     """
     collection, _, slug = name.rpartition("/")
-    folder = experiments_dir() / (collection or "ntire2022")
-    if (path := folder / f"{slug}.yaml").is_file() and _values(path):
-        return _read(path, _published(folder))
-    known = {entry.slug: entry for entry in entries(folder.name)}
+    places = [collection] if collection else collections()
+    for place in places:
+        folder = _folder(place)
+        if (path := folder / f"{slug}.yaml") in _files(folder):
+            return _read(path, _published(folder))
+    known = {found.slug: found for place in places for found in entries(place)}
     if slug not in known:
-        raise UserError(f"no entry '{name}'; there are: {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(slug, known, 1)
+        hint = f"; did you mean {known[near[0]].name}?" if near else ";"
+        raise UserError(f"no entry '{name}'{hint} there are: {', '.join(sorted(known))}")
     return known[slug]
+
+
+@functools.cache
+def published() -> tuple[Entry, ...]:
+    """Every released entry of every collection; read once, because there are many files."""
+    return tuple(found for name in collections() for found in entries(name) if found.released)
 
 
 def load(
@@ -142,10 +174,7 @@ def load(
         UserError: unknown name, weights that are absent, altered or of another architecture.
     """
     found = entry(name)
-    if not (experiments_dir() / found.collection / f"{found.slug}.yaml").is_file():
-        raise UserError(f"{found.name} was never released: there is only its published row")
-    overrides = [f"{found.collection}={found.slug}", *([f"model={model}"] if model else [])]
-    net = build(compose("train", overrides).model)
+    net: nn.Module = construct(found.config(model=model))
     if weights is not None:
         path = official_file(found, folder) if weights == "official" else Path(weights)
         transfer(read_official(found, path), net, str(path))
@@ -183,7 +212,7 @@ def read_official(found: Entry, path: Path) -> State:
     Raises:
         UserError: absent, damaged, or not a file of tensors alone.
     """
-    tensors = weights_file.read(path).tensors
+    tensors = files.read(path).tensors
     return to_ours(found, {key.removeprefix(found.prefix): tensors[key] for key in tensors})
 
 
@@ -207,33 +236,50 @@ def export_official(net: nn.Module, name: str) -> State:
     return {found.prefix + key: value for key, value in official.items()}
 
 
+def _folder(collection: str) -> Path:
+    folder = experiments_dir() / collection
+    if not collection or not folder.is_dir():
+        raise UserError(f"no collection '{collection}'; there are: {', '.join(collections())}")
+    return folder
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of entries; a recipe that stands alone has no `entry:`."""
+    paths = sorted(path for path in folder.glob("*.yaml") if path.stem != COLLECTION)
+    return [path for path in paths if _yaml(path).get("entry")]
+
+
 def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
-    values = dict(_values(path))
-    known = [field.name for field in fields(Entry) if field.name not in ("collection", "published")]
+    content = _yaml(path)
+    values = {str(key): value for key, value in content["entry"].items() if value is not None}
+    derived = ("collection", "model", "values", "published")
+    known = [field.name for field in fields(Entry) if field.name not in derived]
     unknown = sorted(values.keys() - set(known))
     if unknown or values.get("slug") != path.stem or "team" not in values:
         wrong = (
             f"unknown key entry.{unknown[0]}" if unknown else f"no entry.team or slug {path.stem}"
         )
         raise UserError(f"{path}: {wrong}; known are: {', '.join(known)}")
+    chosen = [d["override /model"] for d in content.get("defaults", []) if "override /model" in d]
+    if len(chosen) != 1:
+        raise UserError(f"{path}: expected `- override /model: NAME` in its defaults, once")
     values["rename"] = tuple(_rules(path.parent, values.get("rename", [])))
     values["unused"] = tuple(values.get("unused", []))
+    values |= {"model": chosen[0], "values": content.get("model", {})}
     return Entry(collection=path.parent.name, published=rows.get(values["team"]), **values)
 
 
 @functools.cache
-def _values(path: Path) -> Mapping[str, Any]:
-    """What stands under `entry:`, without its nulls; nothing in a recipe that stands alone."""
+def _yaml(path: Path) -> Mapping[str, Any]:
     content = OmegaConf.to_container(OmegaConf.load(path))
-    values = content.get("entry") if isinstance(content, dict) else None
-    return {str(key): value for key, value in (values or {}).items() if value is not None}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _rules(folder: Path, rules: list[str | list[str]]) -> Iterator[tuple[str, str]]:
     """The pairs of a rename table, the tables that it names put in their place."""
     for rule in rules:
         if isinstance(rule, str):
-            yield from _rules(folder, _values(folder / f"{rule}.yaml")["rename"])
+            yield from _rules(folder, _yaml(folder / f"{rule}.yaml")["entry"]["rename"])
         else:
             theirs, ours = rule
             yield theirs, ours
@@ -254,15 +300,16 @@ def weights_folder(folder: str | Path | None = None) -> Path:
 
 
 def _download(found: Entry, path: Path) -> None:
-    address = SOURCES.get(found.collection)
     here = (
         f"Put {found.file} (sha256 {found.sha256}) into {path.parent}, or say where it lies: "
         f"weights_folder=FOLDER or the environment variable {WEIGHTS_FOLDER}"
     )
+    address = about(found.collection).get("address")
     if address is None:
         raise UserError(f"{path} is absent and there is no public address of it. {here}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(f"{address}{found.file}", str(path), found.sha256)
-    except (OSError, RuntimeError) as error:
+        with FileLock(path.with_name(f".{path.name}.lock")):  # processes take turns
+            download(f"{address}{found.file}", path, sha256=found.sha256)
+    except OSError as error:
         raise UserError(f"cannot download {address}{found.file}: {error}. {here}") from error
