@@ -43,11 +43,7 @@ class Header:
 
 
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an image file into uint8 RGB of shape (H, W, 3), by the table above.
-
-    Raises:
-        UserError: the file is missing, broken, no image, or of a kind that is refused.
-    """
+    """Decode an image file into uint8 RGB of shape (H, W, 3); UserError by the table above."""
     path = Path(path)
     with _opened(path, max_pixels) as image:
         try:

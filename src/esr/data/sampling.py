@@ -23,18 +23,12 @@ _DOMAIN = 0x6573722D70617463  # second half of the key: keeps other uses of the 
 class Draws:
     """What was drawn for consecutive samples; every array has one row a sample."""
 
-    image: np.ndarray
-    """Index of the image."""
-    row: np.ndarray
-    """First row of the patch in LR pixels."""
+    image: np.ndarray  # its index
+    row: np.ndarray  # first of the patch, in LR pixels
     column: np.ndarray
-    """First column of the patch in LR pixels."""
-    code: np.ndarray
-    """Element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)."""
-    channels: np.ndarray
-    """Permutation of the colours, 0..5 (`esr.data.augment.permute_channels`)."""
-    seed: np.ndarray
-    """The sample's own seed, int64, for everything random that the device does to it."""
+    code: np.ndarray  # element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)
+    channels: np.ndarray  # permutation of the colours, 0..5 (`esr.data.augment.PERMUTATIONS`)
+    seed: np.ndarray  # the sample's own, int64, for everything random that the device does to it
 
 
 class PatchSampler:

@@ -73,11 +73,7 @@ class Folder:
         fetch(wanted, self._expected(scale))
 
     def pairs(self, scale: int) -> list[Pair]:
-        """List and pair the files.
-
-        Raises:
-            UserError: a folder is missing or empty, two files share a name, or an LR is missing.
-        """
+        """List and pair the files; UserError where one is missing, or two share a name."""
         if self.hr is None:
             raise UserError(
                 "no training images were named. Type data.train.hr=FOLDER (its LR is made), or "
@@ -170,8 +166,7 @@ class Sample:
 def list_images(folder: Path, expected: str) -> dict[str, Path]:
     """Image files below `folder` by name (path without suffix), sorted; hidden files are skipped.
 
-    Raises:
-        UserError: no such folder, no images in it, or two files of one name.
+    UserError, which shows the tree `expected`, if there are none or two of one name.
     """
     if not folder.is_dir():
         raise UserError(

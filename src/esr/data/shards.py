@@ -216,11 +216,10 @@ class ShardBatches(PatchBatches):
         first, size, patch = self.schedule.batch(number)
         first += self.shift
         lanes, each = self.shards.lanes, size // self.shards.lanes
-        own = lanes // self.world
+        own, drawn, side = lanes // self.world, first // lanes, patch // self.scale
         parts: list[Batch] = []
         for lane in range(self.rank * own, (self.rank + 1) * own):
-            sample, drawn = first + lane * each, first // lanes
-            parts += self._lane(lane, sample, drawn, each, patch // self.scale)
+            parts += self._lane(lane, first + lane * each, drawn, each, side)
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def _lane(self, lane: int, sample: int, drawn: int, count: int, side: int) -> list[Batch]:

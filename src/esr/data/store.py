@@ -56,8 +56,7 @@ class Checked:
     """A pair whose files were looked at: they exist, are whole as far as headers tell, and fit."""
 
     pair: Pair
-    size: tuple[int, int]
-    """Height and width of the LR image."""
+    size: tuple[int, int]  # height and width of the LR image
 
 
 def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> list[Checked]:

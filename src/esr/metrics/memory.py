@@ -37,7 +37,7 @@ def measure(net: nn.Module, images: Sequence[Tensor], device: torch.device | str
     if device.type != "cuda":
         return None
     weights = sum(tensor.nbytes for tensor in [*net.parameters(), *net.buffers()])
-    with untouched(net), _peak_kept(device):
+    with _peak_kept(device), untouched(net):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         with torch.inference_mode(), torch.autocast("cuda", enabled=False):
