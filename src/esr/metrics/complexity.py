@@ -158,7 +158,7 @@ def _run(
             parameters, buffers, device = _meta(parameters), _meta(buffers), "meta"
         image = torch.zeros(1, 3, *size, device=device, dtype=first.dtype)
         modules, operators = ModuleCounter(net), OperatorCounter(parameters)
-        with operators:
+        with operators.counting():
             functional_call(net, {**parameters, **buffers}, (image,))
     return modules, operators
 

@@ -7,7 +7,8 @@ whole, so the two functions that torch takes apart before dispatch are caught on
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ FVCORE: dict[str, Formula] = {
 
 
 class OperatorCounter:
-    """Totals of the operators executed inside it, as a context manager.
+    """Totals of the operators executed inside `counting()`.
 
     Args:
         parameters: tensors by name; `used` collects the names that an operator takes.
@@ -96,16 +97,12 @@ class OperatorCounter:
         self.opaque = False
         self.parameters = parameters
         self._names = {id(tensor): name for name, tensor in parameters.items()}
-        self._modes = (_Dispatch(self), _Functions(self))
 
-    def __enter__(self) -> "OperatorCounter":
-        for mode in self._modes:
-            mode.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what is executed inside."""
+        with _Dispatch(self), _Functions(self):
+            yield
 
     def add(self, name: str, args: tuple[Any, ...], out: Any) -> None:
         """Count one execution of the operator `name`."""

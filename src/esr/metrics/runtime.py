@@ -173,7 +173,6 @@ def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
     """Evaluation mode, no gradients, no autocast, no cuDNN search: settings and flags go back."""
     benchmark = torch.backends.cudnn.benchmark
     flags = [(p, p.requires_grad) for net in nets for p in net.parameters()]
-    grad = torch.is_grad_enabled()
     torch.backends.cudnn.benchmark = False
     try:
         for net in nets:
@@ -185,11 +184,9 @@ def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
             for parameter, _ in flags:
                 if not parameter.is_inference():
                     parameter.requires_grad_(False)
-            with torch.inference_mode(False), _no_autocast():
-                torch.set_grad_enabled(True)
+            with torch.inference_mode(False), torch.enable_grad(), _no_autocast():
                 yield
     finally:
-        torch.set_grad_enabled(grad)
         torch.backends.cudnn.benchmark = benchmark
         for parameter, flag in flags:
             if parameter.requires_grad != flag:
