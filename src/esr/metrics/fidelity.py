@@ -11,7 +11,7 @@ A non-finite pixel makes the score NaN: it is never hidden by the clamping.
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 
 from esr.errors import UserError
 
@@ -118,26 +118,41 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-class MeanScore(MeanMetric):
-    """Mean of scores of images in float64, right under DDP: every image counts once on the whole.
+class MeanScore(Metric):
+    """Mean of scores of images, right under DDP: every image counts once on the whole.
 
-    States are a sum and a count, so batch sizes and the number of processes do not matter. NaN
-    scores make the mean NaN, and so does no score at all.
+    States are a sum and a count, so batch sizes and the number of processes do not matter. Ours,
+    because torchmetrics' own mean rounds to float32 once it is moved to a device.
 
     Args:
         alone: this process sees all images; it asks no other one, which may not be listening.
     """
 
-    def __init__(self, alone: bool = False) -> None:
-        super().__init__(nan_strategy="disable", sync_on_compute=not alone)
-        self.set_dtype(torch.float64)  # and stays so when a network is cast
+    full_state_update = False
+    total: Tensor
+    count: Tensor
 
-    def update(self, scores: Tensor, keep: Tensor | None = None) -> None:  # pyright: ignore
+    def __init__(self, alone: bool = False) -> None:
+        super().__init__(sync_on_compute=not alone)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, keep: Tensor | None = None) -> None:
         """Add scores of images (N,), of which `keep`, a bool (N,), names those that count.
 
         A distributed sampler repeats images to fill the last round; `keep` leaves them out.
         """
-        super().update(scores if keep is None else scores[keep.to(scores.device)])
+        if keep is not None:
+            scores = scores[keep.to(scores.device)]
+        self.total += scores.sum()
+        self.count += scores.numel()
+
+    def compute(self) -> Tensor:
+        """NaN when there was no image."""
+        return self.total / self.count
+
+    def set_dtype(self, dst_type: str | torch.dtype) -> "MeanScore":
+        return self  # sums stay float64 whatever precision the network is cast to
 
 
 SCORES = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim_y": ssim_y}
