@@ -9,9 +9,9 @@ from torch import nn
 
 from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
+from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import ChannelMask, ContextGate, PooledContext, SpatialMask
 from esr.models.parts.layers import normed_conv, resize
-from esr.models.rfdn import RFDB
 
 
 class AsymmetricConv(nn.Module):
