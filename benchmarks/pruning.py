@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.config import build, compose, plain
-from esr.files import write_json
 from esr.evaluation.measure import fidelity
+from esr.files import write_json
 from esr.metrics.complexity import complexity
 from esr.provenance import provenance
 from esr.surgery import importance
