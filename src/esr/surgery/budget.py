@@ -11,16 +11,18 @@ A target is a share of what the network costs now (`flops: 0.75`) or an amount a
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from esr.build import Config, target
 from esr.errors import UserError
 from esr.metrics.complexity import Complexity, complexity
 from esr.surgery import rebuild
+from esr.surgery.channels import is_weight
 from esr.surgery.importance import Scores
-from esr.surgery.rebuild import Config, Inexpressible
-from esr.surgery.widths import Structure, Width, lower
+from esr.surgery.rebuild import Inexpressible, outline
+from esr.surgery.widths import Structure, Width
 
 COSTS = ("params", "flops", "acts", "channels", "runtime")
 SPREADS = ("uniform", "global", "per_layer")
@@ -31,63 +33,36 @@ SIZE = (256, 256)
 """Height and width of the image that FLOPs and activations are counted for."""
 
 
+def count_costs(config: Config) -> Complexity:
+    """All that the challenge's counter counts, without allocating the network."""
+    return complexity(outline(config), SIZE)
+
+
 def cost(config: Config, what: str) -> float:
     """Parameters, FLOPs or activations by the challenge's counter, or all output channels."""
     if what == "channels":
-        shapes = rebuild.shapes(config)
-        return sum(
-            s[0] for n, s in shapes.items() if n.endswith(("weight", "original1")) and len(s) > 1
-        )
-    return float(getattr(count(config), what))
+        shapes = rebuild.shapes(outline(config))
+        return sum(shape[0] for name, shape in shapes.items() if is_weight(name, shape))
+    return float(getattr(count_costs(config), what))
 
 
-def count(config: Config) -> Complexity:
-    """All that the challenge's counter counts, without allocating the network."""
-    with torch.device("meta"):
-        net = rebuild.construct(config)
-    return complexity(net, SIZE)
-
-
-def limits(target: Mapping[str, float], config: Config) -> dict[str, float]:
+def as_limits(wanted: Mapping[str, float], config: Config) -> dict[str, float]:
     """The target as amounts that may not be exceeded.
 
     Raises:
         UserError: an unknown cost, or an amount that is none.
     """
-    unknown = [name for name in target if name not in COSTS]
-    if unknown or not target:
-        raise UserError(f"target {dict(target)}: expected one or more of {', '.join(COSTS)}")
-    found = {}
-    for name, value in target.items():
+    if not wanted or any(name not in COSTS for name in wanted):
+        raise UserError(f"target {dict(wanted)}: expected one or more of {', '.join(COSTS)}")
+    limits = {}
+    for name, value in wanted.items():
         if not isinstance(value, int | float) or not value > 0:
             raise UserError(
                 f"target {name}={value} leaves nothing: expected a share above 0 and below 1, or "
                 "an amount above 1"
             )
-        found[name] = value if value > 1 or name == "runtime" else value * cost(config, name)
-    return found
-
-
-def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Config]:
-    """The uniform configurations from the present one down to the smallest.
-
-    Between two of them the widths go down one after the other, so that costs fall in small steps.
-    """
-    free = list(_free(structure, fixed))
-    if not free:
-        besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
-        raise UserError(
-            f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
-            f"{explain(structure)}"
-        )
-    found = [_rounded(structure, round_to, fixed)]
-    for share in range(255, 0, -1):
-        for width in free:
-            value = _round(width.value * share / 256, width, round_to)
-            config = _set(found[-1], width, value)
-            if config != found[-1]:
-                found.append(config)
-    return found
+        limits[name] = value if value > 1 or name == "runtime" else value * cost(config, name)
+    return limits
 
 
 def search_uniform(
@@ -109,6 +84,27 @@ def search_uniform(
         else:
             low = below + 1
     return next((c for c in candidates[low:] if _expressible(structure, c) and fits(c)), None)
+
+
+def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Config]:
+    """The uniform configurations from the present one down to the smallest.
+
+    Between two of them the widths go down one after the other, so that costs fall in small steps.
+    """
+    free = _free(structure, fixed)
+    if not free:
+        besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
+        raise UserError(
+            f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
+            f"{explain_fixed(structure)}"
+        )
+    found = [_rounded(structure, round_to, fixed)]
+    for share in range(255, 0, -1):
+        for width in free:
+            config = width.write(found[-1], _round(width.value * share / 256, width, round_to))
+            if config != found[-1]:
+                found.append(config)
+    return found
 
 
 def search_greedy(
@@ -155,7 +151,9 @@ def search_greedy(
     return config
 
 
-def smallest(structure: Structure, spread: str, round_to: int, fixed: Sequence[str]) -> Config:
+def smallest_config(
+    structure: Structure, spread: str, round_to: int, fixed: Sequence[str]
+) -> Config:
     """The smallest configuration that a search may return."""
     if spread == "uniform":
         candidates = reversed(ladder(structure, round_to, fixed))
@@ -171,8 +169,7 @@ def smallest(structure: Structure, spread: str, round_to: int, fixed: Sequence[s
 
 def per_block(structure: Structure) -> Config:
     """The configuration with a list of one number a block, where the class takes both."""
-    cls = rebuild.target(structure.config)
-    parameters = inspect.signature(cls).parameters
+    parameters = inspect.signature(target(structure.config["_target_"])).parameters
     config = dict(structure.config)
     for width in structure.widths:
         accepts = str(parameters[width.argument].annotation)
@@ -181,15 +178,15 @@ def per_block(structure: Structure) -> Config:
         for depth in range(2, 65):
             listed = {**config, width.argument: [width.value] * depth}
             try:
-                if rebuild.shapes(listed) == structure.shapes:
+                if rebuild.shapes(outline(listed)) == structure.shapes:
                     config = listed
                     break
-            except Exception:  # another number of blocks
+            except UserError:  # another number of blocks
                 continue
     return config
 
 
-def explain(structure: Structure) -> str:
+def explain_fixed(structure: Structure) -> str:
     """What is fixed, and why, in one line: each reason once, with the first part it holds for."""
     first: dict[str, str] = {}
     parts = Counter()
@@ -203,52 +200,49 @@ def explain(structure: Structure) -> str:
     )
 
 
-def _free(structure: Structure, fixed: Sequence[str]) -> Iterator[Width]:
-    known = [width.argument for width in structure.widths]
+def describe_change(config: Config, before: Config) -> str:
+    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
+    changes = [
+        f"{name} {before[name]} -> {value}"
+        for name, value in config.items()
+        if name in before and before[name] != value
+    ]
+    return ", ".join(changes) or "nothing"
+
+
+def _free(structure: Structure, fixed: Sequence[str]) -> list[Width]:
+    known = dict.fromkeys(width.argument for width in structure.widths)
     for name in fixed:
         if name not in known:
-            raise UserError(
-                f"fixed={name} is no width; there are: {', '.join(dict.fromkeys(known))}"
-            )
-    yield from (width for width in structure.widths if width.argument not in fixed)
+            raise UserError(f"fixed={name} is no width; there are: {', '.join(known)}")
+    return [width for width in structure.widths if width.argument not in fixed]
 
 
 def _rounded(structure: Structure, round_to: int, fixed: Sequence[str]) -> Config:
     """The present configuration with every width that is not `fixed` down to a multiple."""
     config = structure.config
     for width in _free(structure, fixed):
-        config = _set(config, width, _round(width.value, width, round_to))
+        config = width.write(config, _round(width.value, width, round_to))
     return config if _expressible(structure, config) else structure.config
 
 
 def _round(value: float, width: Width, round_to: int) -> int:
     if round_to > 1:
-        most = (
-            width.value // round_to * round_to or width.value
-        )  # fewer than one multiple: as it is
+        most = width.value // round_to * round_to or width.value  # below one multiple: as it is
         return min(most, max(round_to, round_to * round(value / round_to)))
     steps = round((width.value - value) / width.step)
     most = (width.value - 1) // width.step
     return width.value - width.step * min(steps, most)
 
 
-def _set(config: Config, width: Width, value: int) -> Config:
-    if width.index is None:
-        return {**config, width.argument: value}
-    values = list(config[width.argument])
-    values[width.index] = value
-    return {**config, width.argument: values}
-
-
 def _lowered(config: Config, width: Width, round_to: int, least: float) -> Config | None:
     """The configuration with one width a step lower; None where that is too low."""
-    given = config[width.argument]
-    value = given if width.index is None else given[width.index]
+    value = width.read(config)
     by = (value % round_to or round_to) if round_to > 1 else width.step
-    others = [given[i] for i in width.tied]
-    if value - by < max(1, least * width.value) or min([by + 1, *others]) <= by:
+    others = [config[width.argument][i] for i in width.tied]
+    if value - by < max(1, least * width.value) or any(other <= by for other in others):
         return None
-    return lower(config, width, by)
+    return width.lower(config, by)
 
 
 def _expressible(structure: Structure, config: Config) -> bool:
@@ -257,13 +251,3 @@ def _expressible(structure: Structure, config: Config) -> bool:
     except Exception:  # the class refuses the number, or the channels do not work out
         return False
     return True
-
-
-def describe(config: Config, before: Config) -> str:
-    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
-    changes = [
-        f"{name} {before[name]} -> {value}"
-        for name, value in config.items()
-        if name in before and before[name] != value
-    ]
-    return ", ".join(changes) or "nothing"
