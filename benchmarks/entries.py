@@ -19,7 +19,7 @@ from esr.config import build, compose
 from esr.console import markdown
 from esr.metrics.complexity import complexity
 from esr.models.network import Network
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ntire2022.md"

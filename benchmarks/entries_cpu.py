@@ -21,7 +21,7 @@ from cpu_time import in_turns
 
 from esr.metrics.hardware import keep_memory
 from esr.provenance import provenance
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 OUT = Path(__file__).parent / "results" / "entries_cpu.json"
 PROTOCOL = "1x3x128x128 float32, 1 thread, CPU time, freed memory kept, median over turns with RLFN"

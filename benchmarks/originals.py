@@ -21,7 +21,7 @@ from original_forms import ORIGINALS, original
 from esr.metrics.hardware import keep_memory
 from esr.models.network import Network
 from esr.provenance import provenance
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 OUT = Path(__file__).parent / "results" / "originals_cpu.json"
 PROTOCOL = "1x3x128x128 float32, 1 thread, CPU time, freed memory kept, in turns"

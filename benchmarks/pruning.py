@@ -26,7 +26,7 @@ from esr.provenance import provenance
 from esr.surgery import importance
 from esr.surgery.prune import Prune
 from esr.surgery.timing import time_ratio
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 IMPORTANCES = {
     "taylor": importance.Taylor(),

@@ -5,7 +5,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from esr.config import build, compose, conf_dir, experiments_dir, options
+from esr.config import COLLECTION, build, compose, conf_dir, experiments_dir, options
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 LISTS = ("loss", "logger", "callbacks")
@@ -19,6 +19,7 @@ RECIPES = [
     (folder.name, path.stem)
     for folder in sorted(experiments_dir().iterdir())
     for path in sorted(folder.glob("*.yaml"))
+    if path.stem != COLLECTION
 ]
 
 

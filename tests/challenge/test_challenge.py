@@ -11,7 +11,7 @@ from esr.challenge import tables as standings
 from esr.config import compose
 from esr.errors import UserError
 from esr.models.rlfn import RLFN
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 from esr.zoo import open as checkpoints
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("entries", ROOT / "benchmarks" / "entries.py")

@@ -20,7 +20,7 @@ from esr.errors import UserError
 from esr.metrics.complexity import complexity
 from esr.metrics.fidelity import psnr_rgb, psnr_y
 from esr.models.network import Network
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = json.loads((REFERENCE / "ntire2022.json").read_text())

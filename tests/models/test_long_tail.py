@@ -14,7 +14,7 @@ from esr.models.imdeception import BlockAttention
 from esr.models.imdtn import IMDTN
 from esr.models.nasnet_bn import CHOICES, InvertedResidual, NASNetBN, Residual
 from esr.models.nlffc import NLFFC
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 
 def test_a_position_of_the_searched_network_is_one_override() -> None:

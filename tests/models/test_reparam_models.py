@@ -9,7 +9,7 @@ from reparam_cases import BLOCKS, by_branches, photograph, train_a_little
 from esr.config import build, compose, plain
 from esr.errors import UserError
 from esr.surgery.fuse import deploy_config, fusable, fuse, load_plain
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 SMALL = {  # models that take `conv`, at widths that keep the product of models and blocks quick
     "rlfn": {"width": 10, "mid": 12, "depth": 1},

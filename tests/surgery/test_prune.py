@@ -14,7 +14,7 @@ from esr.metrics.complexity import complexity
 from esr.models.imdn import IMDN
 from esr.models.rfdn import RFDN
 from esr.models.rlfn import RLFN
-from esr.surgery import budget, importance, rebuild
+from esr.surgery import budget, channels, importance, rebuild
 from esr.surgery.prune import Prune
 from esr.surgery.widths import analyse
 
@@ -69,7 +69,7 @@ def test_rlfn_becomes_the_challenge_winner():
     ],
 )
 def test_official_weights_load_into_what_was_pruned(shared: Path, entry, wide, widths):
-    from esr.zoo import entries as zoo
+    from esr.zoo import catalogue as zoo
 
     folder = shared / "ntire2022" / "weights"
     official = zoo.load(f"ntire2022/{entry}", folder=folder)
@@ -123,15 +123,16 @@ def test_channels_that_contribute_nothing_leave_no_trace(net, config, widths):
 
 
 def test_the_result_is_an_ordinary_network(tmp_path: Path):
-    from esr.zoo import open as checkpoints
+    from esr.zoo.deploy import save_deploy
+    from esr.zoo.open import load
 
     net, config = small_rlfn()
     before = copy.deepcopy(net.state_dict())
     pruned, smaller = Prune(target={"params": 0.6})(net, config)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     json.dumps(smaller)
-    checkpoints.save_deploy(pruned, smaller, tmp_path / "net.safetensors")
-    again = checkpoints.load(tmp_path / "net.safetensors")
+    save_deploy(pruned, smaller, tmp_path / "net.safetensors")
+    again = load(tmp_path / "net.safetensors")
     image = torch.rand(1, 3, 20, 20)
     with torch.no_grad():
         assert torch.equal(again(image), pruned(image))
@@ -239,6 +240,28 @@ def test_taylor_predicts_the_loss_change():
         exact.append(float((changed - base.detach()).abs()))
     correlation = torch.corrcoef(torch.stack([taylor, torch.tensor(exact).double()]))[0, 1]
     assert correlation > 0.8
+
+
+@pytest.mark.parametrize("measure", IMPORTANCES[3:], ids=lambda m: type(m).__name__)
+def test_weight_normed_layers_are_judged_too(measure):
+    """They have directions and lengths of filters in place of weights."""
+    config = {"_target_": "esr.models.rlcsr.RLCSR", "width": 8, "kept": 4, "depth": 1}
+    structure = analyse(rebuild.build_network(config), config)
+    net, segments = structure.net, structure.segments
+    index = next(
+        i
+        for i, segment in enumerate(segments)
+        if not segment.fixed and any(name.endswith(channels.LENGTH) for name, _ in segment.rows)
+    )
+    state = net.state_dict()
+    for slot, rows in segments[index].rows.items():
+        if channels.computes(net, slot) and channels.can_be_zero(slot):
+            state[slot[0]].index_fill_(slot[1], rows[3], 0)
+    given = patches()
+    if isinstance(measure, importance.LossChange):
+        given = [{"lr": b["lr"], "hr": net(b["lr"]).detach()} for b in given]
+    scores = measure(net, segments, given)[index]
+    assert scores[3] == scores.min() < scores.max()
 
 
 def test_batch_norm_scale_reads_batch_norms_and_refuses_without():

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from esr.config import build
 from esr.errors import UserError
 from esr.models.state import transfer
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 from esr.zoo.open import load, open_checkpoint, save_deploy
 
 MODEL = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esr.errors import UserError
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue as zoo
 
 NEVER_RELEASED = {"Express", "TeamInception", "cceNBgdd", "mju_mnu"}
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from esr.config import COLLECTION, experiments_dir
 from esr.errors import UserError
-from esr.zoo.entries import about
+from esr.zoo.catalogue import about
 
 
 @dataclass(frozen=True)

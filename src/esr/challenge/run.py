@@ -34,7 +34,8 @@ from esr.metrics.complexity import COUNTERS
 from esr.metrics.runtime import PROTOCOLS
 from esr.provenance import provenance
 from esr.surgery.fuse import fuse
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
+from esr.zoo.catalogue import weights_folder
 
 SOURCES = ("measured", "published")
 
@@ -71,7 +72,7 @@ def run(cfg: DictConfig) -> float | None:
     ):
         if value not in known:
             raise UserError(f"{name} '{value}' is unknown; there are: {', '.join(known)}")
-    found = zoo.entries(rules.name)
+    found = catalogue.entries(rules.name)
     if not found:
         raise UserError(
             f"the entries of {rules.title} are not part of this package, only its rules: give "
@@ -84,7 +85,7 @@ def run(cfg: DictConfig) -> float | None:
     return _measured(cfg, rules, found)
 
 
-def _measured(cfg: DictConfig, rules: Edition, found: Sequence[zoo.Entry]) -> float | None:
+def _measured(cfg: DictConfig, rules: Edition, found: Sequence[catalogue.Entry]) -> float | None:
     device = choose_device(cfg.device)
     own = select(cfg) if cfg.checkpoint is not None else None
     data = validation_data(cfg)
@@ -113,8 +114,8 @@ def _measured(cfg: DictConfig, rules: Edition, found: Sequence[zoo.Entry]) -> fl
         say(f"{position:2d}/{len(found)} {_line(row)}{left}")
     if absent := sum(row["status"] == "weights absent" for row in rows):
         say(
-            f"{absent} entries have no official weights in {zoo.weights_folder(cfg.weights_folder)}"
-            " (weights_folder=FOLDER); weights=null measures the cost of all with random ones"
+            f"{absent} entries have no official weights in {weights_folder(cfg.weights_folder)} "
+            "(weights_folder=FOLDER); weights=null measures the cost of all with random ones"
         )
     measured_places(rows, rules, cfg.tolerance)
     record: dict[str, Any] = {
@@ -178,7 +179,7 @@ class Bench:
         return found, {"efficiency": cost.record(), "scale": scale}
 
 
-def _entry(found: zoo.Entry, bench: Bench, folder: Path) -> dict[str, Any]:
+def _entry(found: catalogue.Entry, bench: Bench, folder: Path) -> dict[str, Any]:
     """The row of an entry: measured now or earlier, or why there is nothing to measure."""
     row = {"team": found.team, "slug": found.slug, "status": "measured"}
     figures = found.published or {}
@@ -188,14 +189,15 @@ def _entry(found: zoo.Entry, bench: Bench, folder: Path) -> dict[str, Any]:
     random = bench.terms.weights is None
     if not found.model or not (found.released or random):
         return row | {"status": "not released"}
-    if not random and not zoo.at_hand(found, bench.weights_folder):
+    if not random and not catalogue.at_hand(found, bench.weights_folder):
         return row | {"status": "weights absent"}
     path = folder / f"{found.slug}.json"
     mark = _fingerprint(bench.terms, None if random else found.sha256)
     if path.is_file() and (earlier := json.loads(path.read_text())).get("mark") == mark:
         return row | earlier["figures"]
     try:
-        net = zoo.load(found.name, None if random else "official", folder=bench.weights_folder)
+        weights = None if random else "official"
+        net = catalogue.load(found.name, weights, folder=bench.weights_folder)
         measured, record = bench.measure(
             net, published_tiling(found.tile), not random, found.unused_params
         )
@@ -209,7 +211,7 @@ def _own(
     chosen: Selection,
     bench: Bench,
     rules: Edition,
-    found: Sequence[zoo.Entry],
+    found: Sequence[catalogue.Entry],
     tolerance: float | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The row of one's own network and where it would have come in the published table."""

@@ -11,7 +11,7 @@ from esr.challenge.places import number, rank
 from esr.challenge.rules import Edition
 from esr.console import markdown, print_table, say, shown
 from esr.files import write_csv, write_json
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
 
 METRICS = ("ave_time_ms", "params_m", "flops_g", "acts_m", "mem_m", "convs")
 TRACKS = ("main", "sub1", "sub2")
@@ -85,7 +85,7 @@ def _average_ranks(values: Tensor) -> Tensor:
 
 
 def published_rows(
-    found: Sequence[zoo.Entry], rules: Edition, tolerance: float | None
+    found: Sequence[catalogue.Entry], rules: Edition, tolerance: float | None
 ) -> list[dict[str, Any]]:
     """The published table with the places computed anew from its figures."""
     competitors = [f for f in found if f.published and f.published["main_rank"]]

@@ -7,7 +7,7 @@ from esr.build import construct
 from esr.config import model_config
 from esr.data.resize import resize
 from esr.models.network import Network
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
 
 REFERENCE = "rlfn"
 """The model that runtimes are set against: the winner, whose plain convolutions run anywhere."""
@@ -29,7 +29,7 @@ def reference_network(
     Its weights are random, as time does not depend on them; the state of the random generators is
     left as it was.
     """
-    config = zoo.entry(entry).config(scale) if entry else model_config(REFERENCE, scale)
+    config = catalogue.entry(entry).config(scale) if entry else model_config(REFERENCE, scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return entry or REFERENCE, construct(config).to(device).eval()

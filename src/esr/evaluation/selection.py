@@ -17,7 +17,7 @@ from esr.evaluation.tiling import Tiling, published_tiling
 from esr.files import sha256
 from esr.models.state import transfer
 from esr.surgery.fuse import fuse
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
 from esr.zoo.open import Loaded, open_network
 
 
@@ -44,7 +44,7 @@ class Selection:
     weights: Path | None = None
     sha256: str | None = None
     model: dict[str, Any] | None = None
-    entry: zoo.Entry | None = None
+    entry: catalogue.Entry | None = None
     tiling: Tiling | None = None
 
 
@@ -54,16 +54,16 @@ def select(cfg: DictConfig) -> Selection:
     Raises:
         UserError: none is named, or its weights are absent, damaged or of another architecture.
     """
-    entry = zoo.entry(cfg.entry) if cfg.entry is not None else None
+    entry = catalogue.entry(cfg.entry) if cfg.entry is not None else None
     if cfg.checkpoint is not None:
         config = cfg.model if cfg.model is not None or entry is None else entry.config(cfg.scale)
         found = open_network(cfg.checkpoint, config, cfg.weights_folder)
-        own = next((e for e in zoo.published() if e.sha256 == found.sha256), entry)
+        own = next((e for e in catalogue.published() if e.sha256 == found.sha256), entry)
         return _selection(str(cfg.name or _name(Path(cfg.checkpoint))), found, own)
     if entry is None and cfg.model is None:
         raise UserError(
             "no network was named. Type ntire2022=ENTRY (its official weights) or checkpoint=PATH "
-            f"(yours or anybody's). Entries: {', '.join(e.name for e in zoo.published())}"
+            f"(yours or anybody's). Entries: {', '.join(e.name for e in catalogue.published())}"
         )
     config = plain(cfg.model) if cfg.model is not None or entry is None else entry.config(cfg.scale)
     name = str(cfg.name or (entry.slug if entry else config["_target_"].rpartition(".")[2]))
@@ -75,7 +75,7 @@ def select(cfg: DictConfig) -> Selection:
         return _selection(name, open_network(entry.name, config, cfg.weights_folder), entry)
     file = Path(cfg.weights)
     net = construct(config, "model")
-    transfer(zoo.read_official(entry, file), net, str(file))
+    transfer(catalogue.read_official(entry, file), net, str(file))
     source = f"{entry.name}, weights of {file}"
     return _selection(name, Loaded(net, file, sha256(file), source, config), entry)
 
@@ -109,7 +109,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _selection(name: str, found: Loaded, entry: zoo.Entry | None) -> Selection:
+def _selection(name: str, found: Loaded, entry: catalogue.Entry | None) -> Selection:
     net, scale = _deployed(found.net)
     tiling = published_tiling(entry.tile) if entry else None
     return Selection(

@@ -3,21 +3,16 @@
 import torch
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.gates import ESA
 from esr.models.parts.layers import leaky_relu
 
 
 class AttendedBlock(nn.Module):
-    """Residual 3x3 convolutions, each followed by an ESA; all of them fused and attended again.
+    """Residual 3x3 convolutions, each followed by an ESA; all of them fused and attended again."""
 
-    Args:
-        width: channels of the input and the output.
-        depth: convolutions.
-        esa_width: channels inside each attention.
-    """
-
-    def __init__(self, width: int, depth: int, esa_width: int):
+    def __init__(self, width: Channels, depth: Depth, esa_width: Channels):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
         self.gates = nn.ModuleList(ESA(width, esa_width) for _ in range(depth))
@@ -26,7 +21,6 @@ class AttendedBlock(nn.Module):
         self.act = leaky_relu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         outputs = [x]
         for conv, gate in zip(self.convs, self.gates, strict=True):
             x = gate(self.act(conv(x) + x))
@@ -35,27 +29,16 @@ class AttendedBlock(nn.Module):
 
 
 class Alpan(FusionTrunk):
-    """Attended blocks, their outputs fused.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks.
-        convs: convolutions in a block.
-        esa_width: channels inside each attention.
-    """
-
-    min_size = ESA.min_size
+    """Attended blocks, their outputs fused."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 32,
-        depth: int = 4,
-        convs: int = 3,
-        esa_width: int = 16,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 32,
+        depth: Depth = 4,
+        convs: Depth = 3,  # in a block
+        esa_width: Channels = 16,  # inside each attention
     ):
         blocks = (AttendedBlock(width, convs, esa_width) for _ in range(depth))
         super().__init__(scale, data_range, width, blocks)

@@ -16,6 +16,7 @@ Scale = Annotated[int, Ge(1), "side of the output in units of the input's"]
 DataRange = Annotated[float, Gt(0), "value range that the weights expect: 1 or 255"]
 Channels = Annotated[int, Ge(1), "channels"]
 Depth = Annotated[int, Ge(1), "blocks in series"]
+Heads = Annotated[int, Ge(1), "attention heads, each with an equal share of the channels"]
 PerBlock = Channels | Sequence[Channels]
 """One number for all blocks, or one a block."""
 

@@ -7,22 +7,16 @@ joined in pairs. Its output is clamped, and the last pair is cells 2 and 4, not 
 import torch
 from torch import nn
 
-from esr.models.arguments import ConvFactory
+from esr.models.arguments import Channels, ConvFactory, DataRange, Scale
 from esr.models.network import Network
 from esr.models.parts.gates import ESA
 from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class EFDNCell(nn.Module):
-    """A 1x1 and two 3x3 convolutions in a chain, half of each distilled, fused, attended, skipped.
+    """A 1x1 and two 3x3 convolutions in a chain, half of each distilled; fusion, ESA, skip."""
 
-    Args:
-        width: channels of the input and the output.
-        esa_width: channels inside the attention.
-        conv: makes the 3x3 convolutions.
-    """
-
-    def __init__(self, width: int, esa_width: int, conv: ConvFactory = nn.Conv2d):
+    def __init__(self, width: Channels, esa_width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()
         convs = [nn.Conv2d(width, width, 1), *(conv(width, width, 3, padding=1) for _ in "23")]
         self.convs = nn.ModuleList(convs)
@@ -32,7 +26,6 @@ class EFDNCell(nn.Module):
         self.attention = ESA(width, esa_width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         outputs = [x]
         for conv, act in zip(self.convs, self.acts, strict=True):
             outputs.append(act(conv(outputs[-1])))
@@ -41,25 +34,17 @@ class EFDNCell(nn.Module):
 
 
 class EFDN(Network):
-    """Four cells; the second's output is joined with each of the others'.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        esa_width: channels inside the attention.
-        conv: makes the 3x3 convolutions of the cells.
-    """
+    """Four cells; the second's output is joined with each of the others'."""
 
     min_size = ESA.min_size
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 48,
-        esa_width: int = 12,
-        conv: ConvFactory = nn.Conv2d,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 48,  # even
+        esa_width: Channels = 12,  # inside the attention
+        conv: ConvFactory = nn.Conv2d,  # of the cells' 3x3 convolutions
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 3, padding=1)
@@ -68,7 +53,6 @@ class EFDN(Network):
         self.tail = pixel_shuffle_tail(width, scale)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`; the result is clamped to the range."""
         head = self.head(x)
         first = self.blocks[0](head)
         second = self.blocks[1](first)

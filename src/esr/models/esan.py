@@ -4,54 +4,38 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.arguments import ConvFactory
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.parts.gates import ESA
 from esr.models.parts.layers import pixel_shuffle_tail
 
 
 class ESABlock(nn.Module):
-    """Two 3x3 convolutions, ESA, a skip. The ReLU is functional: the challenge does not count it.
+    """Two 3x3 convolutions, ESA, a skip. The ReLU is functional: the challenge counts none."""
 
-    Args:
-        width: channels of the input and the output.
-        esa_width: channels inside the attention, whose skip is the reduced features themselves.
-        conv: makes the 3x3 convolutions.
-    """
-
-    def __init__(self, width: int, esa_width: int, conv: ConvFactory = nn.Conv2d):
+    def __init__(self, width: Channels, esa_width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()
         self.first = conv(width, width, 3, padding=1)
         self.second = conv(width, width, 3, padding=1)
         self.attention = ESA(width, esa_width, skip=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return self.attention(self.second(F.relu(self.first(x), inplace=True))) + x
 
 
 class ESAN(Network):
-    """Residual blocks in series; a convolution and a pixel shuffle of the image is added.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks.
-        esa_width: channels inside the attention.
-        conv: makes the 3x3 convolutions of the blocks.
-    """
+    """Residual blocks in series; a convolution and a pixel shuffle of the image is added."""
 
     min_size = ESA.min_size
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 255.0,
-        width: int = 32,
-        depth: int = 16,
-        esa_width: int = 8,
-        conv: ConvFactory = nn.Conv2d,
+        scale: Scale = 4,
+        data_range: DataRange = 255.0,
+        width: Channels = 32,
+        depth: Depth = 16,
+        esa_width: Channels = 8,  # inside the attention
+        conv: ConvFactory = nn.Conv2d,  # of the blocks' 3x3 convolutions
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 3, padding=1)
@@ -60,5 +44,4 @@ class ESAN(Network):
         self.skip = pixel_shuffle_tail(3, scale)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         return self.tail(self.blocks(self.head(x))) + self.skip(x)

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import DistillationBlock
 from esr.models.parts.layers import leaky_relu
 
 
@@ -14,16 +16,11 @@ def enlarge(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class LaplacianAttention(nn.Module):
-    """A mask from the differences between the levels of a pyramid; the finest one is kept, too.
-
-    Args:
-        channels: channels of the input and the output.
-        width: channels of the pyramid.
-    """
+    """A mask from the differences between the levels of a pyramid; the finest one is kept, too."""
 
     min_size = 8
 
-    def __init__(self, channels: int, width: int):
+    def __init__(self, channels: Channels, width: Channels):  # of the pyramid
         super().__init__()
         self.squeeze = nn.Conv2d(channels, width, 1)
         self.down = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
@@ -32,7 +29,6 @@ class LaplacianAttention(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W), at least 8x8 -> the same shape."""
         level = self.act(self.squeeze(x))
         details = []
         for conv in self.down:
@@ -44,17 +40,10 @@ class LaplacianAttention(nn.Module):
         return self.join(torch.cat((x * mask, finest), dim=1))
 
 
-class FDEB(nn.Module):
-    """Distil channels before each wide pointwise stage; no activation after the stages' skips.
+class FDEB(DistillationBlock):
+    """Distil channels before each wide pointwise stage; no activation after the stages' skips."""
 
-    Args:
-        width: channels of the input and the output.
-        kept: channels kept before each stage.
-        expansion: channels inside a stage per channel.
-        attention_width: channels of the attention's pyramid.
-    """
-
-    def __init__(self, width: int, kept: int, expansion: int, attention_width: int):
+    def __init__(self, width: Channels, kept: Channels, expansion: int, attention_width: Channels):
         super().__init__()
         hidden = expansion * width
         self.distill = nn.ModuleList(nn.Conv2d(width, kept, 1, bias=False) for _ in range(3))
@@ -72,39 +61,25 @@ class FDEB(nn.Module):
         self.attention = LaplacianAttention(width, attention_width)
         self.act = leaky_relu()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
-        kept = []
-        for distill, refine in zip(self.distill, self.refine, strict=True):
-            kept.append(self.act(distill(x)))
-            x = refine(x) + x
-        return self.attention(self.fuse(torch.cat((*kept, self.last(x)), dim=1)))
+    def stage(self, i: int, x: torch.Tensor, kept: list[torch.Tensor]) -> torch.Tensor:
+        return self.refine[i](x) + x
+
+    def end(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x)
 
 
 class FDEN(FusionTrunk):
-    """Feature distillation blocks, their outputs fused.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks.
-        kept: channels kept before each stage of a block.
-        expansion: channels inside a stage per channel.
-        attention_width: channels of the attention's pyramid.
-    """
-
-    min_size = LaplacianAttention.min_size
+    """Feature distillation blocks, their outputs fused."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 29,
-        depth: int = 4,
-        kept: int = 14,
-        expansion: int = 5,
-        attention_width: int = 7,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 29,
+        depth: Depth = 4,
+        kept: Channels = 14,  # before each stage of a block
+        expansion: int = 5,  # channels inside a stage per channel
+        attention_width: Channels = 7,  # of the attention's pyramid
     ):
         blocks = (FDEB(width, kept, expansion, attention_width) for _ in range(depth))
         super().__init__(scale, data_range, width, blocks)

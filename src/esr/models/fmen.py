@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.arguments import ConvFactory
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.outlines import SeriesTrunk
 from esr.models.parts.gates import HFAB
 from esr.models.reparam.attention import NormedHFAB
@@ -18,44 +18,31 @@ from esr.models.reparam.attention import NormedHFAB
 class ConvPair(nn.Module):
     """Two 3x3 convolutions, a leaky ReLU of slope 0.1 between them (functional, see `HFAB`)."""
 
-    def __init__(self, width: int, conv: ConvFactory = nn.Conv2d):
+    def __init__(self, width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()
         self.first = conv(width, width, 3, padding=1)
         self.second = conv(width, width, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return self.second(F.leaky_relu(self.first(x), 0.1, inplace=True))
 
 
 class FMEN(SeriesTrunk):
-    """A warm-up of one convolution and a deeper attention, then convolution pairs with attention.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks after the warm-up.
-        mid: channels inside the attention of the blocks.
-        warmup_mid: channels inside the attention of the warm-up.
-        warmup_pairs: convolution pairs inside the attention of the warm-up.
-        conv: makes the 3x3 convolutions of the pairs.
-        batch_norm: train with BatchNorm in the attention; it merges away.
-    """
+    """A warm-up of one convolution and a deeper attention, then pairs with attention in series."""
 
     training_arguments = ("conv", "batch_norm")
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 255.0,
-        width: int = 50,
-        depth: int = 4,
-        mid: int = 16,
-        warmup_mid: int = 12,
-        warmup_pairs: int = 2,
-        conv: ConvFactory = nn.Conv2d,
-        batch_norm: bool = False,
+        scale: Scale = 4,
+        data_range: DataRange = 255.0,
+        width: Channels = 50,
+        depth: Depth = 4,  # after the warm-up
+        mid: Channels = 16,  # inside the attention of the blocks
+        warmup_mid: Channels = 12,  # inside the attention of the warm-up
+        warmup_pairs: Depth = 2,  # inside the attention of the warm-up
+        conv: ConvFactory = nn.Conv2d,  # of the pairs' 3x3 convolutions
+        batch_norm: bool = False,  # train with BatchNorm in the attention; it merges away
     ):
         gate = NormedHFAB if batch_norm else HFAB
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import leaky_relu, pixel_shuffle_tail
 from esr.models.parts.transformers import merge, missing, partition
@@ -17,14 +18,9 @@ class GroupedConv(nn.Module):
     """A grouped 3x3 convolution, ReLU and a 1x1 convolution.
 
     The groups are convolutions of their own: published so, and counted so (134 in the network).
-
-    Args:
-        inputs: channels of the input, a multiple of `groups`.
-        outputs: channels of the output, a multiple of `groups`.
-        groups: number of groups.
     """
 
-    def __init__(self, inputs: int, outputs: int, groups: int = 4):
+    def __init__(self, inputs: Channels, outputs: Channels, groups: int = 4):  # divides both
         super().__init__()
         self.groups = nn.ModuleList(
             nn.Conv2d(inputs // groups, outputs // groups, 3, padding=1) for _ in range(groups)
@@ -33,7 +29,6 @@ class GroupedConv(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
         pieces = x.chunk(len(self.groups), dim=1)
         y = torch.cat([conv(p) for conv, p in zip(self.groups, pieces, strict=True)], dim=1)
         return self.project(self.act(y))
@@ -42,29 +37,19 @@ class GroupedConv(nn.Module):
 class GIDB(nn.Module):
     """Grouped information distilling block: stages that each keep some channels, pass on the rest.
 
-    Args:
-        inputs: channels of the input.
-        outputs: channels of the output.
-        shallow: channels that a stage keeps.
-        deep: channels that it hands on.
+    A stage keeps `shallow` channels and hands on `deep`.
     """
 
-    def __init__(self, inputs: int, outputs: int, shallow: int, deep: int):
+    def __init__(self, inputs: Channels, outputs: Channels, shallow: Channels, deep: Channels):
         super().__init__()
         self.shallow = shallow
-        self.stages = nn.ModuleList(
-            [
-                GroupedConv(inputs, shallow + deep),
-                GroupedConv(deep, shallow + deep),
-                GroupedConv(deep, shallow + deep),
-                GroupedConv(deep, shallow),
-            ]
-        )
+        both = shallow + deep
+        widths = ((inputs, both), (deep, both), (deep, both), (deep, shallow))
+        self.stages = nn.ModuleList(GroupedConv(n_in, n_out) for n_in, n_out in widths)
         self.fuse = nn.Conv2d(4 * shallow + inputs, outputs, 1)
         self.act = leaky_relu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
         kept, rest = [], x
         for stage in self.stages:
             slice_, rest = self.act(stage(rest)).tensor_split([self.shallow], dim=1)
@@ -79,22 +64,17 @@ class BlockAttention(nn.Module):
     multiple of 64, and by another 64 where the side already is one; what that adds beyond the
     blocks at the border is blocks of nothing but padding, which are cut off again and change
     nothing, so they are left out here.
-
-    Args:
-        channels: channels of the input and the output.
-        hidden: channels of queries, keys and values each.
     """
 
     patch = 4
     block = 8
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: Channels, hidden: Channels):  # of queries, keys and values each
         super().__init__()
         self.qkv = nn.Conv2d(channels, 3 * hidden, 1)
         self.project = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         height, width = x.shape[2:]
         right, bottom = (missing(side, self.patch * self.block) for side in (width, height))
         qkv = F.pixel_unshuffle(F.pad(self.qkv(x), (0, right, 0, bottom)), self.patch)
@@ -110,22 +90,16 @@ class BlockAttention(nn.Module):
 class IMDeception(Network):
     """Six blocks; each keeps a slice for the end, as the stages within them do.
 
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        core: channels of a slice; the network is four times as wide.
+    A slice has `core` channels, the network is four times as wide.
     """
 
-    def __init__(self, scale: int = 4, data_range: float = 1.0, core: int = 16):
+    def __init__(self, scale: Scale = 4, data_range: DataRange = 1.0, core: Channels = 16):
         super().__init__(scale, data_range)
         width, deep = 4 * core, 3 * core
         self.core = core
         self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            [GIDB(width, width, core, deep)]
-            + [GIDB(deep, width, core, deep) for _ in range(4)]
-            + [GIDB(deep, core, core, 2 * core)]
-        )
+        inner = [GIDB(width if i == 0 else deep, width, core, deep) for i in range(5)]
+        self.blocks = nn.ModuleList([*inner, GIDB(deep, core, core, 2 * core)])
         self.attention = nn.ModuleList(BlockAttention(deep, deep // 4) for _ in range(2))
         self.fuse = nn.Conv2d(6 * core, width, 1)
         self.trunk = nn.Conv2d(width, width, 3, padding=1)
@@ -133,7 +107,6 @@ class IMDeception(Network):
         self.act = leaky_relu()
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         rest = head = self.head(x)
         kept = []
         for n, block in enumerate(self.blocks, start=1):

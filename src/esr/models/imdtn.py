@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Heads, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.layers import leaky_relu
 from esr.models.parts.transformers import SwinBlock
@@ -16,15 +17,10 @@ def mirror(x: torch.Tensor, dim: int, length: int) -> torch.Tensor:
 class IMDTB(nn.Module):
     """Grouped, shuffled convolutions that keep a slice each; two Swin layers; a skip.
 
-    Args:
-        width: channels of the input and the output.
-        kept: channels that each stage keeps.
-        groups: groups of the convolutions and of the shuffle after each.
-        heads: attention heads.
-        window: side of a window in pixels.
+    Height and width of its input are multiples of the window.
     """
 
-    def __init__(self, width: int, kept: int, groups: int, heads: int, window: int):
+    def __init__(self, width: Channels, kept: Channels, groups: int, heads: Heads, window: int):
         super().__init__()
         self.kept, self.window = kept, window
         rest = width - kept
@@ -39,7 +35,6 @@ class IMDTB(nn.Module):
         self.act = leaky_relu()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W), H and W multiples of the window -> the same shape."""
         whole, rest, slices = x, x, []
         for conv in self.convs:
             # What the next stage adds is *activated*: the official code means to add the shuffled
@@ -56,39 +51,25 @@ class IMDTN(FusionTrunk):
 
     The image itself is padded to a multiple of the window, by a whole window where it already is
     one, and every convolution sees that padding.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks.
-        kept: channels that each stage of a block keeps.
-        groups: groups of the convolutions.
-        heads: attention heads.
-        window: side of a window in pixels.
     """
-
-    min_size = 3
-    """Half a window: the mirror image is as long as the image."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 64,
-        depth: int = 3,
-        kept: int = 16,
-        groups: int = 4,
-        heads: int = 2,
-        window: int = 6,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 64,
+        depth: Depth = 3,
+        kept: Channels = 16,  # by each stage of a block
+        groups: int = 4,  # of the convolutions and of the shuffle after each
+        heads: Heads = 2,
+        window: int = 6,  # its side in pixels
     ):
         blocks = (IMDTB(width, kept, groups, heads, window) for _ in range(depth))
         super().__init__(scale, data_range, width, blocks)
         self.window = window
-        self.min_size = (window + 1) // 2
+        self.min_size = (window + 1) // 2  # half of it: the mirror image is as long as the image
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         height, width = x.shape[2:]
         for dim in (2, 3):
             x = mirror(x, dim, (x.shape[dim] // self.window + 1) * self.window)

@@ -8,23 +8,14 @@ each separable convolution has identities around both halves and a 1x1 beside th
 import torch
 from torch import nn
 
-from esr.models.arguments import Activation, ConvFactory
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import DistillationBlock
 from esr.models.parts.layers import ChannelNorm
-
-COPIES = 4
-"""How often the image enters, side by side."""
 
 
 class SeparableConv(nn.Module):
-    """A 1x1 convolution without bias, then a depthwise one.
-
-    Args:
-        n_in: input channels.
-        n_out: output channels.
-        kernel_size: of the depthwise convolution.
-        padding: of the depthwise convolution.
-    """
+    """A 1x1 convolution without bias, then a depthwise one, with the arguments of `nn.Conv2d`."""
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, padding: int = 1):
         super().__init__()
@@ -32,14 +23,14 @@ class SeparableConv(nn.Module):
         self.depthwise = nn.Conv2d(n_out, n_out, kernel_size, padding=padding, groups=n_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, n_in, H, W) -> (N, n_out, H, W)."""
         return self.depthwise(self.pointwise(x))
 
 
 class SeparableConvRep(SeparableConv):
     """The training form: `x + P x`, then depthwise 3x3, depthwise 1x1 and identity, added up.
 
-    The identity of the first half is inside the padding of the second, so merging is exact.
+    Input and output are equally wide. The identity of the first half is inside the padding of the
+    second, so merging is exact.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, padding: int = 1):
@@ -47,7 +38,6 @@ class SeparableConvRep(SeparableConv):
         self.beside = nn.Conv2d(n_out, n_out, 1, groups=n_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, n_in, H, W) -> (N, n_out, H, W); both widths are equal."""
         x = x + self.pointwise(x)
         return self.depthwise(x) + self.beside(x) + x
 
@@ -69,7 +59,7 @@ class SeparableConvRep(SeparableConv):
 class LargeKernelAttention(nn.Module):
     """The features times a linear mixture of a wide neighbourhood; no activation."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):
         super().__init__()
         self.mixture = nn.Sequential(
             nn.Conv2d(width, width, 1),
@@ -78,19 +68,13 @@ class LargeKernelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return x * self.mixture(x)
 
 
-class LKDB(nn.Module):
-    """Distil half the channels before each of three stages, fuse, attend, normalise, add.
+class LKDB(DistillationBlock):
+    """Distil half the channels before each of three stages, fuse, attend, normalise, add."""
 
-    Args:
-        width: channels, even.
-        conv: makes the three stages' convolutions, with the arguments of `SeparableConv`.
-    """
-
-    def __init__(self, width: int, conv: ConvFactory):
+    def __init__(self, width: Channels, conv: ConvFactory):
         super().__init__()
         kept = width // 2
         self.distill = nn.ModuleList(nn.Conv2d(width, kept, 1) for _ in range(3))
@@ -103,42 +87,26 @@ class LKDB(nn.Module):
         nn.init.constant_(self.norm.weight, 0.1)
         self.act = nn.GELU()
 
+    def stage(self, i: int, x: torch.Tensor, kept: list[torch.Tensor]) -> torch.Tensor:
+        return self.act(self.refine[i](x))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
-        kept, y = [], x
-        for distill, refine in zip(self.distill, self.refine, strict=True):
-            kept.append(self.act(distill(y)))
-            y = self.act(refine(y))
-        kept.append(self.act(self.last(y)))
-        fused = self.fuse(torch.cat(kept, dim=1))
-        return self.norm(self.out(self.attention(fused))) + x
+        return self.norm(self.out(super().forward(x))) + x
 
 
 class LKDN(FusionTrunk):
-    """Large-kernel distillation blocks, their outputs fused.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        depth: blocks.
-        conv: makes the stages' convolutions; `SeparableConvRep` is the training form.
-    """
+    """Large-kernel distillation blocks, their outputs fused; the image enters four times."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 42,
-        depth: int = 5,
-        conv: ConvFactory = SeparableConv,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 42,  # even
+        depth: Depth = 5,
+        conv: ConvFactory = SeparableConv,  # of the stages; `SeparableConvRep` is the training form
     ):
-        act: Activation = nn.GELU
         blocks = (LKDB(width, conv) for _ in range(depth))
-        super().__init__(
-            scale, data_range, width, blocks, act, SeparableConv, in_channels=3 * COPIES
-        )
+        super().__init__(scale, data_range, width, blocks, nn.GELU, SeparableConv, in_channels=12)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
-        return super().body(torch.cat([x] * COPIES, dim=1))
+        return super().body(x.repeat(1, 4, 1, 1))

@@ -4,25 +4,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.parts.gates import ChannelMask, PixelMask
 from esr.models.parts.layers import steps
 
 
-def conv_act(inputs: int, outputs: int, kernel_size: int) -> nn.Sequential:
+def conv_act(inputs: Channels, outputs: Channels, kernel_size: int) -> nn.Sequential:
     """A convolution that keeps the size, and LeakyReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
     return nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
 
 
 class LWFA(nn.Module):
-    """Four branches of growing depth; gates on their concatenation and on the input are summed.
+    """Four branches of growing depth; gates on their concatenation and on the input are summed."""
 
-    Args:
-        width: channels of the input and the output, a multiple of 16.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):  # a multiple of 16
         super().__init__()
         narrow = width // 4
         self.branches = nn.ModuleList(
@@ -36,29 +33,20 @@ class LWFA(nn.Module):
         self.input_pixel = PixelMask(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return self.channel(y) * y + self.pixel(y) * y + self.input_pixel(x) * x
 
 
 class LWFANet(Network):
-    """Blocks in series, the long skip, then nearest-neighbour upsampling in steps.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels of the blocks, a multiple of 16.
-        depth: blocks.
-        up_width: channels while upsampling.
-    """
+    """Blocks in series, the long skip, then nearest-neighbour upsampling in steps."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 96,
-        depth: int = 10,
-        up_width: int = 64,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 96,  # of the blocks, a multiple of 16
+        depth: Depth = 10,
+        up_width: Channels = 64,  # while upsampling
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 3, padding=1)
@@ -71,7 +59,6 @@ class LWFANet(Network):
         )
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         x = self.head(x)
         x = self.reduce(self.trunk(self.blocks(x)) + x)
         for conv, step in zip(self.up, steps(self.scale), strict=True):

@@ -3,18 +3,15 @@
 import torch
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import SeriesTrunk
 from esr.models.parts.gates import PixelMask
 
 
 class MDSA(nn.Module):
-    """Three 3x3 convolutions in a chain, their outputs joined and masked by the input.
+    """Three 3x3 convolutions in a chain, their outputs joined and masked by the input."""
 
-    Args:
-        width: channels of the input and the output.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)) for _ in range(3)
@@ -23,7 +20,6 @@ class MDSA(nn.Module):
         self.mask = PixelMask(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         y, outputs = x, []
         for conv in self.convs:
             y = conv(y)
@@ -32,14 +28,9 @@ class MDSA(nn.Module):
 
 
 class MDGN(SeriesTrunk):
-    """Gated blocks in series.
+    """Gated blocks in series."""
 
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        depth: blocks.
-    """
-
-    def __init__(self, scale: int = 4, data_range: float = 1.0, width: int = 64, depth: int = 4):
+    def __init__(
+        self, scale: Scale = 4, data_range: DataRange = 1.0, width: Channels = 64, depth: Depth = 4
+    ):
         super().__init__(scale, data_range, width, (MDSA(width) for _ in range(depth)))

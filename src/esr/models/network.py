@@ -17,7 +17,7 @@ class Network(nn.Module):
     """Base of the super-resolution networks; a subclass defines `body`."""
 
     min_size: int = 1
-    """Smallest height and width of an input in pixels."""
+    """Smallest height and width of an input in pixels; in an outline the largest of its parts'."""
 
     def __init__(self, scale: Scale = 4, data_range: DataRange = 1.0):
         super().__init__()

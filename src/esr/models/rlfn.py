@@ -45,8 +45,6 @@ class RLFB(nn.Module):
 class RLFN(SeriesTrunk):
     """Residual local feature blocks in series."""
 
-    min_size = ESA.min_size
-
     def __init__(
         self,
         scale: Scale = 4,

@@ -10,74 +10,61 @@ because that one works in place.
 import torch
 from torch import nn
 
-from esr.models.arguments import ConvFactory
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.network import Network
-from esr.models.parts.layers import pixel_shuffle_tail
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+from esr.models.parts.layers import DIV2K_MEAN, pixel_shuffle_tail
 
 
 class SPAB(nn.Module):
-    """Three 3x3 convolutions, and (their result + input) weighted by an odd sigmoid of the result.
+    """Three 3x3 convolutions, and (their result + input) weighted by an odd function of the result.
 
-    Args:
-        width: channels.
-        conv: makes the convolutions.
+    Returns the output and the first activated features, both (N, width, H, W).
     """
 
-    def __init__(self, width: int, conv: ConvFactory = nn.Conv2d):
+    def __init__(self, width: Channels, conv: ConvFactory = nn.Conv2d):
         super().__init__()
         self.convs = nn.ModuleList(conv(width, width, 3, padding=1) for _ in range(3))
         self.act = nn.SiLU()
 
+    def gate(self, y: torch.Tensor) -> torch.Tensor:
+        """The attention that the convolutions' result calls for."""
+        return torch.sigmoid(y) - 0.5
+
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, width, H, W) -> the output and the first activated features, of the same shape."""
         first = self.act(self.convs[0](x))
         y = self.convs[2](self.act(self.convs[1](first)))
-        return (y + x) * (torch.sigmoid(y) - 0.5), first
+        return (y + x) * self.gate(y), first
 
 
 class SPAN(Network):
-    """head, blocks, a fusion of four of the feature maps on the way, tail.
+    """head, blocks, a fusion of four of the feature maps on the way, tail."""
 
-    Args:
-        scale: see `Network`.
-        data_range: see `Network`.
-        width: channels: 48 in the paper, 28 in the challenge of 2024.
-        depth: blocks, 6 in the paper.
-        gain: factor on the centred input.
-        conv: makes the 3x3 convolutions but the tail's; the paper's form is
-            `reparam.conv3xc.Conv3XC`.
-    """
-
+    block: type[SPAB] = SPAB  # a network of other blocks names its own
     mean: torch.Tensor
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 48,
-        depth: int = 6,
-        gain: float = 255.0,
-        conv: ConvFactory = nn.Conv2d,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 48,  # in the paper; 28 in the challenge of 2024
+        depth: Depth = 6,
+        gain: float = 255.0,  # on the centred input
+        conv: ConvFactory = nn.Conv2d,  # all 3x3 convolutions but the tail's; Conv3XC in the paper
     ):
         super().__init__(scale, data_range)
         self.gain = gain
         mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1) * data_range
         self.register_buffer("mean", mean, persistent=False)
         self.head = conv(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(SPAB(width, conv) for _ in range(depth))
+        self.blocks = nn.ModuleList(self.block(width, conv) for _ in range(depth))
         self.trunk = conv(width, width, 3, padding=1)
         self.fuse = nn.Conv2d(4 * width, width, 1)
         self.tail = pixel_shuffle_tail(width, scale)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
-        head = self.head((x - self.mean) * self.gain)
-        outputs, inner = [], head
-        y = head
+        y = inner = head = self.head((x - self.mean) * self.gain)
+        outputs = []
         for block in self.blocks:
             y, inner = block(y)
             outputs.append(y)
-        fused = self.fuse(torch.cat([head, self.trunk(y), outputs[0], inner], dim=1))
-        return self.tail(fused)
+        return self.tail(self.fuse(torch.cat([head, self.trunk(y), outputs[0], inner], dim=1)))

@@ -10,8 +10,9 @@ A target is a share of what the network costs now (`flops: 0.75`) or an amount a
 """
 
 import inspect
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -65,106 +66,163 @@ def as_limits(wanted: Mapping[str, float], config: Config) -> dict[str, float]:
     return limits
 
 
-def search_uniform(
-    structure: Structure,
-    fits: Callable[[Config], bool],
-    round_to: int,
-    fixed: Sequence[str],
-) -> Config | None:
-    """The largest expressible uniform configuration that fits; None if none does."""
-    candidates = ladder(structure, round_to, fixed)
-    low, high = 0, len(candidates)
-    while low < high:  # costs fall along the ladder; what the class refuses counts as too large
-        middle = (low + high) // 2
-        below = next(
-            (i for i in range(middle, high) if _expressible(structure, candidates[i])), high
-        )
-        if below == high or fits(candidates[below]):
-            high = middle
-        else:
-            low = below + 1
-    return next((c for c in candidates[low:] if _expressible(structure, c) and fits(c)), None)
+class Search:
+    """Looks for the largest network within limits.
 
+    Args:
+        structure: the present network.
+        scores: of its channels, comparable between segments.
+        spread: one of `SPREADS`.
+        round_to: widths become multiples of it.
+        fixed: arguments that keep their value.
 
-def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Config]:
-    """The uniform configurations from the present one down to the smallest.
-
-    Between two of them the widths go down one after the other, so that costs fall in small steps.
+    Raises:
+        UserError: a fixed argument is no width, or there is nothing else to prune.
     """
-    free = _free(structure, fixed)
-    if not free:
-        besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
-        raise UserError(
-            f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
-            f"{explain_fixed(structure)}"
-        )
-    found = [_rounded(structure, round_to, fixed)]
-    for share in range(255, 0, -1):
-        for width in free:
-            config = width.write(found[-1], _round(width.value * share / 256, width, round_to))
-            if config != found[-1]:
-                found.append(config)
-    return found
 
+    def __init__(
+        self, structure: Structure, scores: Scores, spread: str, round_to: int, fixed: Sequence[str]
+    ):
+        known = dict.fromkeys(width.argument for width in structure.widths)
+        for name in fixed:
+            if name not in known:
+                raise UserError(f"fixed={name} is no width; there are: {', '.join(known)}")
+        self.free = [width for width in structure.widths if width.argument not in fixed]
+        if not self.free:
+            besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
+            raise UserError(
+                f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
+                f"{explain_fixed(structure)}"
+            )
+        self.structure, self.scores = structure, scores
+        self.spread, self.round_to = spread, round_to
+        self._costs: dict[tuple[str, str], float] = {}
 
-def search_greedy(
-    structure: Structure,
-    scores: Scores,
-    fits: Callable[[Config], bool],
-    price: Callable[[Config], float],
-    round_to: int,
-    fixed: Sequence[str],
-    least: float = LEAST,
-) -> Config | None:
-    """Lower one width at a time, the cheapest in importance for the price it saves, until it fits.
+    def find(self, limits: Mapping[str, float]) -> Config | None:
+        """The configuration that costs no more than `limits` (see `as_limits`); None if none does.
 
-    No width falls below the share `least` of what it was: scores are measured with everything
-    else in place, and say little about the last channels of a layer.
-    """
-    ranked = [torch.cat([score.new_zeros(1), score.sort().values.cumsum(0)]) for score in scores]
-    config = _rounded(structure, round_to, fixed)
+        Raises:
+            UserError: there is nothing to prune.
+        """
+        if self.spread == "uniform":
+            return self._uniform(limits)
+        return self._greedy(limits)
 
-    def gain(width: Width) -> float:
-        """What is saved for the importance that is lost; -1 where the width cannot go down."""
-        smaller = _lowered(config, width, round_to, least)
-        if smaller is None:
-            return -1.0
-        try:
-            before, after = structure.counts(config), structure.counts(smaller)
-        except Inexpressible:
-            return -1.0
-        parts = zip(ranked, before, after, strict=True)
-        lost = sum(float(r[len(r) - 1 - a] - r[len(r) - 1 - b]) for r, b, a in parts)
-        return (price(config) - price(smaller)) / max(lost, 1e-12)
+    def smallest(self) -> Config:
+        """The smallest configuration that may be found."""
+        if self.spread == "uniform":
+            return next(c for c in reversed(self._ladder()) if self._expressible(c))
+        config = self.structure.config
+        for width in self.free:
+            while smaller := self._lowered(config, width):
+                if not self._expressible(smaller):
+                    break
+                config = smaller
+        return config
 
-    gains = {width: gain(width) for width in _free(structure, fixed)}
-    while not fits(config):
-        best = max(gains, key=lambda width: gains[width])
-        if gains[best] < 0:
+    def price(self, config: Config, what: str) -> float:
+        """The `cost`, counted once."""
+        key = (str(config), what)
+        if key not in self._costs:
+            self._costs[key] = cost(config, what)
+        return self._costs[key]
+
+    def _fits(self, config: Config, limits: Mapping[str, float]) -> bool:
+        return all(self.price(config, what) <= most for what, most in limits.items())
+
+    def _uniform(self, limits: Mapping[str, float]) -> Config | None:
+        """The first of the ladder that can be built and fits."""
+        candidates = self._ladder()
+
+        def is_small_enough(start: int) -> bool:
+            smaller = next((c for c in candidates[start:] if self._expressible(c)), None)
+            return smaller is None or self._fits(smaller, limits)
+
+        # Costs fall along the ladder, so it need not be climbed step by step.
+        start = bisect_left(range(len(candidates)), True, key=is_small_enough)
+        fitting = (c for c in candidates[start:] if self._expressible(c) and self._fits(c, limits))
+        return next(fitting, None)
+
+    def _ladder(self) -> list[Config]:
+        """The uniform configurations from the present one down to the smallest.
+
+        Between two of them the widths go down one after the other, so that costs fall in small
+        steps.
+        """
+        found = [self._rounded()]
+        for share in range(255, 0, -1):
+            for width in self.free:
+                value = self._round(width.value * share / 256, width)
+                config = width.write(found[-1], value)
+                if config != found[-1]:
+                    found.append(config)
+        return found
+
+    def _greedy(self, limits: Mapping[str, float]) -> Config | None:
+        """Lower one width at a time, the cheapest in importance for the price it saves.
+
+        The price is the first limit's. No width falls below the share `LEAST` of what it was:
+        scores are measured with everything else in place, and say little about the last channels of
+        a layer.
+        """
+        counts, what = self.structure.counts, next(iter(limits))
+        losses = [torch.cat([s.new_zeros(1), s.sort().values.cumsum(0)]) for s in self.scores]
+        config = self._rounded()
+
+        def gain(width: Width) -> float:
+            """What is saved for the importance that is lost; -1 where the width cannot go down."""
+            smaller = self._lowered(config, width)
+            if smaller is None:
+                return -1.0
+            try:
+                pairs = zip(losses, counts(config), counts(smaller), strict=True)
+            except Inexpressible:
+                return -1.0
+            lost = sum(float(of[len(of) - 1 - a] - of[len(of) - 1 - b]) for of, b, a in pairs)
+            return (self.price(config, what) - self.price(smaller, what)) / max(lost, 1e-12)
+
+        gains = {width: gain(width) for width in self.free}
+        while not self._fits(config, limits):
+            best = max(gains, key=lambda width: gains[width])
+            if gains[best] < 0:
+                return None
+            now = gain(best)  # it may have been computed for an earlier configuration
+            if now < max((g for width, g in gains.items() if width is not best), default=-1.0):
+                gains[best] = now
+                continue
+            config = self._lowered(config, best) or config
+            gains[best] = gain(best)
+        return config
+
+    def _rounded(self) -> Config:
+        """The present configuration with every width that is not fixed down to a multiple."""
+        config = self.structure.config
+        for width in self.free:
+            config = width.write(config, self._round(width.value, width))
+        return config if self._expressible(config) else self.structure.config
+
+    def _round(self, value: float, width: Width) -> int:
+        if (unit := self.round_to) > 1:
+            most = width.value // unit * unit or width.value  # below one multiple: as it is
+            return min(most, max(unit, unit * round(value / unit)))
+        steps = round((width.value - value) / width.step)
+        return width.value - width.step * min(steps, (width.value - 1) // width.step)
+
+    def _lowered(self, config: Config, width: Width) -> Config | None:
+        """The configuration with one width a step lower; None where that is too low."""
+        value = width.read(config)
+        by = (value % self.round_to or self.round_to) if self.round_to > 1 else width.step
+        others = [config[width.argument][i] for i in width.tied]
+        if value - by < max(1, LEAST * width.value) or any(other <= by for other in others):
             return None
-        now = gain(best)  # it may have been computed for an earlier configuration
-        if now < max((g for width, g in gains.items() if width is not best), default=-1.0):
-            gains[best] = now
-            continue
-        config = _lowered(config, best, round_to, least) or config
-        gains[best] = gain(best)
-    return config
+        return width.lower(config, by)
 
-
-def smallest_config(
-    structure: Structure, spread: str, round_to: int, fixed: Sequence[str]
-) -> Config:
-    """The smallest configuration that a search may return."""
-    if spread == "uniform":
-        candidates = reversed(ladder(structure, round_to, fixed))
-        return next(config for config in candidates if _expressible(structure, config))
-    config = structure.config
-    for width in _free(structure, fixed):
-        while smaller := _lowered(config, width, round_to, LEAST):
-            if not _expressible(structure, smaller):
-                break
-            config = smaller
-    return config
+    def _expressible(self, config: Config) -> bool:
+        try:
+            self.structure.counts(config)
+        except (Inexpressible, UserError):  # the channels do not work out, or the class refuses
+            return False
+        return True
 
 
 def per_block(structure: Structure) -> Config:
@@ -208,46 +266,3 @@ def describe_change(config: Config, before: Config) -> str:
         if name in before and before[name] != value
     ]
     return ", ".join(changes) or "nothing"
-
-
-def _free(structure: Structure, fixed: Sequence[str]) -> list[Width]:
-    known = dict.fromkeys(width.argument for width in structure.widths)
-    for name in fixed:
-        if name not in known:
-            raise UserError(f"fixed={name} is no width; there are: {', '.join(known)}")
-    return [width for width in structure.widths if width.argument not in fixed]
-
-
-def _rounded(structure: Structure, round_to: int, fixed: Sequence[str]) -> Config:
-    """The present configuration with every width that is not `fixed` down to a multiple."""
-    config = structure.config
-    for width in _free(structure, fixed):
-        config = width.write(config, _round(width.value, width, round_to))
-    return config if _expressible(structure, config) else structure.config
-
-
-def _round(value: float, width: Width, round_to: int) -> int:
-    if round_to > 1:
-        most = width.value // round_to * round_to or width.value  # below one multiple: as it is
-        return min(most, max(round_to, round_to * round(value / round_to)))
-    steps = round((width.value - value) / width.step)
-    most = (width.value - 1) // width.step
-    return width.value - width.step * min(steps, most)
-
-
-def _lowered(config: Config, width: Width, round_to: int, least: float) -> Config | None:
-    """The configuration with one width a step lower; None where that is too low."""
-    value = width.read(config)
-    by = (value % round_to or round_to) if round_to > 1 else width.step
-    others = [config[width.argument][i] for i in width.tied]
-    if value - by < max(1, least * width.value) or any(other <= by for other in others):
-        return None
-    return width.lower(config, by)
-
-
-def _expressible(structure: Structure, config: Config) -> bool:
-    try:
-        structure.counts(config)
-    except Exception:  # the class refuses the number, or the channels do not work out
-        return False
-    return True

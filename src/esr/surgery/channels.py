@@ -99,7 +99,7 @@ def gone(segments: Sequence[Segment], kept: Sequence[torch.Tensor]) -> dict[Slot
     for segment, stay in zip(segments, kept, strict=True):
         lost = torch.ones(segment.size, dtype=torch.bool)
         lost[stay] = False
-        for slot, rows in segment.rows.items() if lost.any() else ():
+        for slot, rows in segment.rows.items():
             found[slot].append(rows[lost].flatten())
     return {slot: torch.cat(rows) for slot, rows in found.items()}
 

@@ -25,23 +25,20 @@ Scores = list[torch.Tensor]
 class Importance(Protocol):
     """Scores the channels of a network."""
 
-    comparable: bool
-    needs_patches: bool
+    comparable: bool = False
+    needs_patches: bool = False
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         """The scores; `net` is a plain float32 network that may be changed and must be restored."""
         ...
 
 
-class Magnitude:
+class Magnitude(Importance):
     """The norm of all weights that a channel owns, as writer and as input of others (group norm).
 
     Args:
         p: 1 or 2.
     """
-
-    comparable = False
-    needs_patches = False
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):
@@ -53,15 +50,12 @@ class Magnitude:
         return [_sums(s, s.rows, powers) ** (1 / self.p) for s in segments]
 
 
-class FilterNorm:
+class FilterNorm(Importance):
     """The Euclidean norm of the filters that compute a channel (soft filter pruning's criterion).
 
     Unlike `Magnitude` it does not look at who reads the channel, so filters that soft pruning set
     to zero score zero.
     """
-
-    comparable = False
-    needs_patches = False
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         squares = {k: v.double().square() for k, v in net.state_dict().items()}
@@ -69,7 +63,7 @@ class FilterNorm:
         return [_sums(s, slots, squares).sqrt() for s, slots in zip(segments, filters, strict=True)]
 
 
-class Random:
+class Random(Importance):
     """The baseline that every measure must beat.
 
     Args:
@@ -77,7 +71,6 @@ class Random:
     """
 
     comparable = True
-    needs_patches = False
 
     def __init__(self, seed: int = 0):
         self.seed = seed
@@ -87,11 +80,10 @@ class Random:
         return [torch.rand(s.size, generator=random, dtype=torch.float64) for s in segments]
 
 
-class BatchNormScale:
+class BatchNormScale(Importance):
     """The factor of the batch norm behind a channel (network slimming, Liu et al., ICCV 2017)."""
 
     comparable = True
-    needs_patches = False
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         norms = {
@@ -112,7 +104,7 @@ class BatchNormScale:
         return scores
 
 
-class Taylor:
+class Taylor(Importance):
     """First-order change of the loss when a channel is left out (Molchanov et al., CVPR 2019).
 
     The sum of weight times gradient over everything that reads the channel is the derivative by a
@@ -143,10 +135,9 @@ class Taylor:
         return [(square / count).sqrt() for square in squares]
 
 
-class Activation:
+class Activation(Importance):
     """Mean magnitude of what a channel's writers put out on real patches."""
 
-    comparable = False
     needs_patches = True
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
@@ -173,7 +164,7 @@ class Activation:
         return scores
 
 
-class LossChange:
+class LossChange(Importance):
     """How much worse the images get without a channel, tried one channel at a time.
 
     The measure that is about super-resolution itself: PSNR's loss on calibration patches, all
@@ -240,7 +231,8 @@ def _readers(net: nn.Module, segment: Segment) -> list[Slot]:
     """The slots through which the channel is read; where there are none, those that write it."""
     named = dict(net.named_parameters())
     slots = [slot for slot in segment.rows if slot[0] in named]
-    reading = [(n, d) for n, d in slots if owner(n) not in segment.writers or d == 1]
+    # A weight-normed writer counts, too: its lengths are factors in front of the channel.
+    reading = [(n, d) for n, d in slots if n.rpartition(".")[0] not in segment.writers or d == 1]
     return [slot for slot in reading if named[slot[0]].dim() > 1] or slots
 
 

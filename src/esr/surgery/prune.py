@@ -19,6 +19,7 @@ from torch import nn
 from esr.build import Config
 from esr.errors import UserError
 from esr.surgery import budget, rebuild
+from esr.surgery.budget import Search
 from esr.surgery.calibration import Data, draw
 from esr.surgery.fuse import deploy_config, fusable, fuse
 from esr.surgery.importance import Importance, Magnitude, Scores, normalised
@@ -130,76 +131,49 @@ class Prune:
         if self.target is None:
             return reachable(structure, self.widths or {})
         limits = budget.as_limits(self.target, structure.config)
+        share = limits.pop("runtime", None)
         if self.spread == "per_layer":
             listed = budget.per_block(structure)
             if listed != structure.config:
                 structure = analyse(structure.net, listed)
-        seconds = limits.pop("runtime", None)
-        config = structure.config
-        if limits:
-            config = self._search(structure, scores, limits)
-            if config is None:
-                raise UserError(self._best(structure, limits))
-        if seconds is not None:
-            config = self._search_runtime(structure, scores, limits, seconds)
-        return config
-
-    def _search(
-        self, structure: Structure, scores: Scores, limits: Mapping[str, float]
-    ) -> Config | None:
-        costs: dict[tuple[str, str], float] = {}
-
-        def price(config: Config, what: str) -> float:
-            key = (str(config), what)
-            if key not in costs:
-                costs[key] = budget.cost(config, what)
-            return costs[key]
-
-        def fits(config: Config) -> bool:
-            return all(price(config, what) <= most for what, most in limits.items())
-
-        if self.spread == "uniform":
-            return budget.search_uniform(structure, fits, self.round_to, self.fixed)
-        first = next(iter(limits))
         comparable = normalised(scores, self.importance.comparable)
-        return budget.search_greedy(
-            structure, comparable, fits, lambda c: price(c, first), self.round_to, self.fixed
-        )
+        search = Search(structure, comparable, self.spread, self.round_to, self.fixed)
+        config = search.find(limits) if limits else structure.config
+        if config is None:
+            raise UserError(_best(search, limits))
+        return config if share is None else self._timed(search, limits, share)
 
-    def _search_runtime(
-        self, structure: Structure, scores: Scores, limits: Mapping[str, float], wanted: float
-    ) -> Config:
+    def _timed(self, search: Search, limits: Mapping[str, float], wanted: float) -> Config:
         if wanted >= 1:
             raise UserError(f"target runtime={wanted}: expected a share below 1, such as 0.65")
-        flops = budget.cost(structure.config, "flops")
+        config, name = search.structure.config, type(search.structure.net).__name__
+        flops = search.price(config, "flops")
         most = limits.get("flops", flops)
         found, best = search_runtime(
             wanted,
-            lambda share: self._search(
-                structure, scores, {**limits, "flops": min(share * flops, most)}
-            ),
-            lambda config: time_ratio(config, structure.config, self.size, self.device),
+            lambda share: search.find({**limits, "flops": min(share * flops, most)}),
+            lambda smaller: time_ratio(smaller, config, self.size, self.device),
         )
         if found is None:
             raise UserError(
                 f"runtime={wanted} cannot be met: {best:.2f} of the time is the best that "
-                f"pruning {type(structure.net).__name__} reaches on this {self.device}"
+                f"pruning {name} reaches on this {self.device}"
             )
         logger.info("runtime: %.3f of the original's on this %s", best, self.device)
         return found
 
-    def _best(self, structure: Structure, limits: Mapping[str, float]) -> str:
-        smallest = budget.smallest_config(structure, self.spread, self.round_to, self.fixed)
-        parts = [
-            f"{what} {budget.cost(smallest, what):,.0f} of "
-            f"{budget.cost(structure.config, what):,.0f} (asked for at most {most:,.0f})"
-            for what, most in limits.items()
-        ]
-        return (
-            f"the target cannot be met. The best that pruning {type(structure.net).__name__} "
-            f"reaches is {', '.join(parts)} with "
-            f"{budget.describe_change(smallest, structure.config)}"
-        )
+
+def _best(search: Search, limits: Mapping[str, float]) -> str:
+    smallest, now = search.smallest(), search.structure.config
+    parts = [
+        f"{what} {search.price(smallest, what):,.0f} of {search.price(now, what):,.0f} (asked for "
+        f"at most {most:,.0f})"
+        for what, most in limits.items()
+    ]
+    return (
+        f"the target cannot be met. The best that pruning {type(search.structure.net).__name__} "
+        f"reaches is {', '.join(parts)} with {budget.describe_change(smallest, now)}"
+    )
 
 
 def deployed(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:

@@ -19,7 +19,7 @@ from esr.build import Config, target
 from esr.errors import UserError
 from esr.surgery import rebuild
 from esr.surgery.channels import Segment, trace
-from esr.surgery.rebuild import Shapes, build_network
+from esr.surgery.rebuild import Inexpressible, Shapes, build_network
 
 NOT_WIDTHS = ("scale", "data_range")
 TOLERANCE = 1e-4
@@ -195,7 +195,7 @@ def _try(structure: Structure, width: Width) -> tuple[list[int], str] | None:
     config = width.lower(structure.config, width.step)
     try:
         counts = structure.counts(config)
-    except Exception:  # inexpressible, or whatever a class does with a number that does not suit it
+    except (Inexpressible, UserError):  # the number does not suit the class
         return None
     changed = [i for i, n in enumerate(counts) if n < structure.segments[i].size]
     if not changed:

@@ -5,6 +5,6 @@ zoo.entries("ntire2022")          # slug, team, published row, whether weights w
 net = zoo.load("ntire2022/rlfn")  # RGB in [0, 1], (N, 3, H, W) -> (N, 3, 4H, 4W)
 """
 
-from esr.zoo.entries import Entry, entries, load
+from esr.zoo.catalogue import Entry, entries, load
 
 __all__ = ["Entry", "entries", "load"]

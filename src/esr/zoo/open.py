@@ -17,9 +17,8 @@ from torch import nn
 from esr.build import Config, construct, network_class, targets
 from esr.config import collections, own_networks, plain
 from esr.errors import UserError
-from esr.models.state import mismatch, shorten
-from esr.zoo import entries as zoo
-from esr.zoo import files
+from esr.models.state import mismatch, shorten, transfer
+from esr.zoo import catalogue, files
 from esr.zoo.files import Tensors, Weights
 from esr.zoo.recognition import namings, recognise
 
@@ -80,12 +79,11 @@ def open_network(
     path = Path(source).expanduser()
     if path.exists() or str(source).partition("/")[0] not in collections():
         return open_file(path, model)
-    entry = zoo.entry(str(source))
+    entry = catalogue.entry(str(source))
     config = plain(model) if model is not None else entry.config()
-    file = zoo.official_file(entry, folder)
-    net = zoo.load(entry.name, file) if model is None else construct(config)
-    if model is not None:
-        zoo.transfer(zoo.read_official(entry, file), net, str(file))
+    file = catalogue.official_file(entry, folder)
+    net: nn.Module = construct(config)
+    transfer(catalogue.read_official(entry, file), net, str(file))
     return Loaded(net.eval(), file, str(entry.sha256), f"{entry.name}, official weights", config)
 
 
@@ -95,7 +93,7 @@ def open_file(path: Path, model: Mapping[str, Any] | None = None) -> Loaded:
     found = files.read(file)
     where = f" ({found.nesting})" if found.nesting else ""
     if model is not None:
-        config, entries = plain(model), zoo.published
+        config, entries = plain(model), catalogue.published
         how = f"given as model={config['_target_']}"
     else:
         config, entries = found.about.get("model") or _run_config(file), tuple
@@ -145,7 +143,7 @@ def find(path: Path) -> Path:
 
 def _beside(path: Path) -> str:
     """What may have been meant by a path that does not exist."""
-    slugs = {entry.slug: entry.name for entry in zoo.published()}
+    slugs = {entry.slug: entry.name for entry in catalogue.published()}
     if near := difflib.get_close_matches(str(path), slugs, 1, 0.8):
         return f" Did you mean the entry {slugs[near[0]]}?"
     there = [p for p in path.parent.glob("*") if p.suffix in SUFFIXES or (p / RESOLVED).is_file()]
@@ -155,7 +153,9 @@ def _beside(path: Path) -> str:
     return f"{lies if names else ''} A published network is named as ntire2022/rlfn"
 
 
-def _fitting(found: Weights, net: nn.Module, entries: Callable[[], Iterable[zoo.Entry]]) -> Tensors:
+def _fitting(
+    found: Weights, net: nn.Module, entries: Callable[[], Iterable[catalogue.Entry]]
+) -> Tensors:
     """The file's tensors under the network's names.
 
     Raises:

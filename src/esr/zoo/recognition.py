@@ -10,12 +10,12 @@ from torch import nn
 from esr.config import options
 from esr.errors import UserError
 from esr.models.state import mismatch, size
-from esr.zoo import entries as zoo
+from esr.zoo import catalogue
 from esr.zoo.files import Tensors, Weights, spellings
 
 
 def namings(
-    tensors: Tensors, entries: Callable[[], Iterable[zoo.Entry]] = tuple
+    tensors: Tensors, entries: Callable[[], Iterable[catalogue.Entry]] = tuple
 ) -> Iterator[Tensors]:
     """The tensors under every name that they may be meant by: as they are, then as published."""
     variants = list(spellings(tensors))
@@ -24,9 +24,9 @@ def namings(
         yield from (ours for variant in variants if (ours := _ours(entry, variant)))
 
 
-def _ours(entry: zoo.Entry, tensors: Tensors) -> Tensors | None:
+def _ours(entry: catalogue.Entry, tensors: Tensors) -> Tensors | None:
     try:
-        return zoo.to_ours(entry, tensors)
+        return catalogue.to_ours(entry, tensors)
     except UserError:  # the table is not reversible on these names: they are of another network
         return None
 
@@ -37,16 +37,16 @@ def recognise(found: Weights) -> tuple[nn.Module, str]:
     Raises:
         UserError: none, or several that differ in what their shapes do not show.
     """
-    candidates = zoo.published()
+    candidates = catalogue.published()
     for entry in candidates:
         if entry.sha256 == found.sha256:
-            return zoo.load(entry.name, weights=found.path), f"{entry.name}, by its checksum"
+            return catalogue.load(entry.name, weights=found.path), f"{entry.name}, by its checksum"
     fitting: dict[str, nn.Module] = {}
     values = sum(tensor.numel() for tensor in found.tensors.values())
     for entry in candidates:
         if not _plausible(entry, values):
             continue
-        net = zoo.load(entry.name, weights=None)
+        net = catalogue.load(entry.name, weights=None)
         wanted = net.state_dict()
         for tensors in namings(found.tensors, lambda entry=entry: [entry]):
             if not mismatch(tensors, wanted):
@@ -68,7 +68,7 @@ def recognise(found: Weights) -> tuple[nn.Module, str]:
     )
 
 
-def _plausible(entry: zoo.Entry, values: int) -> bool:
+def _plausible(entry: catalogue.Entry, values: int) -> bool:
     """Whether a file of so many numbers can be of the entry: building all of them takes long."""
     try:
         published = float((entry.published or {})["params_m"]) * 1e6

@@ -1,7 +1,7 @@
 """Gates: small modules that see the features and say how much of them passes.
 
 The ones named `...Mask` return the mask, 0..1 and broadcastable to the features, since entries
-combine several; the ones named `...Attention` multiply it in.
+combine several; all others multiply it in and keep the shape.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from esr.models.arguments import Activation, ConvFactory
+from esr.models.arguments import Activation, Channels, ConvFactory, Depth
 
 
 class ChannelMask(nn.Module):
-    """CBAM's channel attention (Woo et al., ECCV 2018): one MLP on the averages and the maxima.
+    """CBAM's channel attention (Woo et al., ECCV 2018): one MLP on the averages and the maxima."""
 
-    Args:
-        channels: channels of the features.
-        hidden: channels between the two layers.
-    """
-
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: Channels, hidden: Channels):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False),
@@ -37,11 +32,7 @@ class ChannelMask(nn.Module):
 
 
 class SpatialMask(nn.Module):
-    """CBAM's spatial attention: a 7x7 convolution of the channels' mean and maximum.
-
-    Args:
-        bias: whether the convolution has a bias.
-    """
+    """CBAM's spatial attention: a 7x7 convolution of the channels' mean and maximum."""
 
     def __init__(self, bias: bool = True):
         super().__init__()
@@ -54,13 +45,9 @@ class SpatialMask(nn.Module):
 
 
 class PixelMask(nn.Module):
-    """A 1x1 convolution and a sigmoid: a mask per pixel, the same for all channels.
+    """A 1x1 convolution and a sigmoid: a mask per pixel, the same for all channels."""
 
-    Args:
-        channels: channels of the features.
-    """
-
-    def __init__(self, channels: int):
+    def __init__(self, channels: Channels):
         super().__init__()
         self.conv = nn.Conv2d(channels, 1, 1)
 
@@ -70,44 +57,27 @@ class PixelMask(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Pixel attention of PAN (Zhao et al., ECCV 2020 workshops): x * sigmoid(conv 1x1 (x)).
+    """Pixel attention of PAN (Zhao et al., ECCV 2020 workshops): x * sigmoid(conv 1x1 (x))."""
 
-    Args:
-        channels: channels of the features.
-    """
-
-    def __init__(self, channels: int):
+    def __init__(self, channels: Channels):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         return x * self.conv(x).sigmoid()
 
 
-class AverageAttention(nn.Module):
-    """Channel attention from averages alone, one layer: x * sigmoid(conv 1x1 (mean of x)).
-
-    Args:
-        channels: channels of the features.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 1)
+class AverageAttention(PixelAttention):
+    """Channel attention from averages alone, one layer: x * sigmoid(conv 1x1 (mean of x))."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         return x * self.conv(adaptive_avg_pool2d(x, 1)).sigmoid()
-
-
-# Attention from 3x3 convolutions at full resolution: HFAB of FMEN and the halves' gate of AFDN.
 
 
 class HalvesGate(nn.Module):
     """Gate each half of the channels by two 3x3 convolutions of itself (AFDN's ATB, NTIRE 2022)."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):  # even
         super().__init__()
         half = width // 2
         self.inner = nn.ModuleList(nn.Conv2d(half, half, 3, padding=1) for _ in range(2))
@@ -115,7 +85,6 @@ class HalvesGate(nn.Module):
         self.act = nn.LeakyReLU(0.1, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape; `width` is even."""
         gated = [
             half * torch.sigmoid(outer(self.act(inner(half))))
             for half, inner, outer in zip(x.chunk(2, dim=1), self.inner, self.outer, strict=True)
@@ -124,56 +93,40 @@ class HalvesGate(nn.Module):
 
 
 class HFAB(nn.Module):
-    """High-frequency attention block: a mask from a narrow stack of 3x3 convolutions.
+    """High-frequency attention block: a mask from a narrow `stack` of 3x3 convolutions.
 
     FMEN, Du et al., CVPR 2022 workshops. Its activations are functional here as they are there:
     the challenge's counter, which hooks modules, does not see them.
-
-    Args:
-        width: channels of the input and the output.
-        mid: channels of the stack.
-        stack: module from (N, mid, H, W) to the same shape.
     """
 
-    def __init__(self, width: int, mid: int, stack: nn.Module):
+    def __init__(self, width: Channels, mid: Channels, stack: nn.Module):  # of `mid` channels
         super().__init__()
         self.squeeze = nn.Conv2d(width, mid, 3, padding=1)
         self.stack = stack
         self.excite = nn.Conv2d(mid, width, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         mask = F.leaky_relu(self.squeeze(x), 0.1, inplace=True)
         mask = F.leaky_relu(self.stack(mask), 0.1, inplace=True)
         return x * torch.sigmoid(self.excite(mask))
 
 
-# Enhanced spatial attention (ESA): a cheap mask from a strongly downsampled view of the features.
-#
-# RFANet (Liu et al., CVPR 2020), made popular by RFDN (AIM 2020). Every variant in the literature
-# is `x * sigmoid(expand(resize(context(s)) + skip(s)))` with `s = reduce(x)`; the context differs.
-
-
 class ContextGate(nn.Module):
     """Multiply the features by a mask that a `context` sees at lower resolution.
 
-    Args:
-        channels: channels of the input and the output.
-        width: channels inside the gate.
-        context: module from (N, width, H, W) to (N, width, h, w), any smaller size.
-        skip: add a 1x1 convolution of the reduced features to the context, else themselves.
-        pointwise: makes the 1x1 convolutions.
-        gate: what turns the expanded features into a mask.
+    What the variants of enhanced spatial attention (ESA; RFANet, Liu et al., CVPR 2020, made
+    popular by RFDN) have in common: `x * sigmoid(expand(resize(context(s)) + skip(s)))` with
+    `s = reduce(x)`.
     """
 
     def __init__(
         self,
-        channels: int,
-        width: int,
-        context: nn.Module,
-        skip: bool = True,
+        channels: Channels,
+        width: Channels,  # inside the gate
+        context: nn.Module,  # from (N, width, H, W) to (N, width, h, w), any smaller size
+        skip: bool = True,  # add a 1x1 convolution of the reduced features, else themselves
         pointwise: ConvFactory = nn.Conv2d,
-        gate: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid,
+        gate: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid,  # makes the mask
     ):
         super().__init__()
         self.reduce = pointwise(channels, width, 1)
@@ -183,7 +136,6 @@ class ContextGate(nn.Module):
         self.gate = gate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         reduced = self.reduce(x)
         # Resized to the explicit size: a scale factor would be off by one pixel on odd sizes.
         context = F.interpolate(
@@ -203,8 +155,8 @@ class PooledContext(nn.Module):
 
     def __init__(
         self,
-        width: int,
-        depth: int = 3,
+        width: Channels,
+        depth: Depth = 3,
         conv: ConvFactory = nn.Conv2d,
         act: Activation = nn.ReLU,
     ):
@@ -229,7 +181,7 @@ class BranchedContext(nn.Module):
 
     min_size = 5
 
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):
         super().__init__()
         self.branches = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.join = nn.Conv2d(2 * width, width, 3, padding=1)
@@ -242,16 +194,15 @@ class BranchedContext(nn.Module):
 
 
 class ESA(ContextGate):
-    """Enhanced spatial attention with its usual context.
-
-    Args:
-        channels: channels of the input and the output.
-        width: channels inside the gate; RFDN takes a quarter of `channels`, RLFN 16.
-        depth: 3x3 convolutions after the pooling: 3 in RFDN, 1 in RLFN.
-        skip: see `ContextGate`.
-    """
+    """Enhanced spatial attention: `ContextGate` with its usual context."""
 
     min_size = PooledContext.min_size
 
-    def __init__(self, channels: int, width: int, depth: int = 3, skip: bool = True):
+    def __init__(
+        self,
+        channels: Channels,
+        width: Channels,  # RFDN takes a quarter of `channels`, RLFN 16
+        depth: Depth = 3,  # convolutions after the pooling: 3 in RFDN, 1 in RLFN
+        skip: bool = True,
+    ):
         super().__init__(channels, width, PooledContext(width, depth), skip)

@@ -1,4 +1,4 @@
-"""Small parts that every architecture uses: the usual activation and the pixel-shuffle tail."""
+"""Layers that many architectures use: activations, tails, norms, separable convolutions."""
 
 from functools import partial
 
@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from esr.errors import UserError
-from esr.models.arguments import Activation, PerBlock
+from esr.models.arguments import Activation, Channels, PerBlock, Scale
 
 leaky_relu: Activation = partial(nn.LeakyReLU, 0.05, inplace=True)
 """The activation of the IMDN, RFDN and RLFN families (slope 0.05)."""
+
+silu: Activation = partial(nn.SiLU, inplace=True)
 
 
 def per_block(value: PerBlock, depth: int, name: str) -> list[int]:
@@ -27,7 +29,7 @@ def per_block(value: PerBlock, depth: int, name: str) -> list[int]:
     return list(value)
 
 
-def pixel_shuffle_tail(width: int, scale: int, bias: bool = True) -> nn.Sequential:
+def pixel_shuffle_tail(width: Channels, scale: Scale, bias: bool = True) -> nn.Sequential:
     """A 3x3 convolution to 3 * scale**2 channels, rearranged to an image `scale` times larger.
 
     Sub-pixel convolution, Shi et al., CVPR 2016. (N, width, H, W) -> (N, 3, scale*H, scale*W).
@@ -37,15 +39,12 @@ def pixel_shuffle_tail(width: int, scale: int, bias: bool = True) -> nn.Sequenti
     )
 
 
-# Upsampling in steps: x4 as twice x2, x2 and x3 at once.
-
-
-def steps(scale: int) -> list[int]:
-    """The factors of `scale`: [2], [3] or [2, 2]."""
+def steps(scale: Scale) -> list[int]:
+    """Factors for upsampling in steps, x4 as twice x2: [2], [3] or [2, 2]."""
     return [2, 2] if scale == 4 else [scale]
 
 
-def resize(image: Tensor, scale: int, mode: str) -> Tensor:
+def resize(image: Tensor, scale: Scale, mode: str) -> Tensor:
     """The image `scale` times larger, `mode` bilinear or bicubic: (N, C, H, W) -> (N, C, sH, sW).
 
     Without antialiasing, pixel centres aligned; what networks add to their output.
@@ -54,15 +53,9 @@ def resize(image: Tensor, scale: int, mode: str) -> Tensor:
 
 
 class ShuffleSteps(nn.Sequential):
-    """For each step a convolution to the channels of that step and a pixel shuffle.
+    """For each of the `steps` a convolution to the channels of that step and a pixel shuffle."""
 
-    Args:
-        width: channels of input and output.
-        scale: 2, 3 or 4.
-        kernel_size: 1 or 3.
-    """
-
-    def __init__(self, width: int, scale: int, kernel_size: int):
+    def __init__(self, width: Channels, scale: Scale, kernel_size: int):  # 1 or 3
         layers: list[nn.Module] = []
         for step in steps(scale):
             conv = nn.Conv2d(width, step**2 * width, kernel_size, padding=kernel_size // 2)
@@ -70,24 +63,18 @@ class ShuffleSteps(nn.Sequential):
         super().__init__(*layers)
 
 
-# The shift by the data's mean colour that EDSR's descendants carry as a convolution.
-
-
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean R, G and B of DIV2K's training images, in [0, 1]."""
 
 
 class MeanShift(nn.Conv2d):
-    """Add `factor * DIV2K_MEAN` to an RGB image.
+    """Add `factor * DIV2K_MEAN` to an RGB image, as EDSR and its descendants do.
 
     It stays a convolution, frozen, because the official files hold its 12 numbers and the
     published counters include it.
-
-    Args:
-        factor: the value range with a sign: -1 subtracts, +1 adds the mean of images in [0, 1].
     """
 
-    def __init__(self, factor: float):
+    def __init__(self, factor: float):  # the value range with a sign: -1 subtracts, +1 adds
         super().__init__(3, 3, 1)
         with torch.no_grad():
             self.weight.copy_(torch.eye(3)[:, :, None, None])
@@ -95,21 +82,13 @@ class MeanShift(nn.Conv2d):
         self.requires_grad_(False)
 
 
-# LayerNorm over the channels of an image, and convolutions under weight normalisation.
-
-
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each pixel of an NCHW tensor (population variance).
+    """LayerNorm over the channels of each pixel of an NCHW tensor (population variance)."""
 
-    Args:
-        channels: number of channels.
-    """
-
-    def __init__(self, channels: int):
+    def __init__(self, channels: Channels):
         super().__init__(channels)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -134,21 +113,17 @@ def normed_conv(
     return weight_norm(conv)
 
 
-# Blueprint separable convolution (BSConv-U): a 1x1 convolution, then a depthwise one.
-#
-# Haase and Amthor, CVPR 2020. The 1x1 convolution is a linear layer over the channels, as in BSRN's
-# challenge entry: the same arithmetic, but the challenge counts neither its activations nor it as a
-# convolution, and its FLOPs wrongly.
-
-
 class PointwiseLinear(nn.Linear):
-    """A 1x1 convolution in the form of a linear layer, with the arguments of `nn.Conv2d`."""
+    """A 1x1 convolution in the form of a linear layer, with the arguments of `nn.Conv2d`.
+
+    As in BSRN's challenge entry: the same arithmetic, but the challenge counts neither its
+    activations nor it as a convolution, and its FLOPs wrongly.
+    """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int = 1):
         super().__init__(n_in, n_out)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, n_in, H, W) -> (N, n_out, H, W)."""
+    def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -158,19 +133,20 @@ class PointwiseGELU(nn.GELU):
     On a CPU it is half as fast again on the view in which they are contiguous.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
+    def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class BSConv(nn.Module):
-    """A `PointwiseLinear`, then a depthwise convolution, with the arguments of `nn.Conv2d`."""
+    """Blueprint separable convolution (BSConv-U; Haase and Amthor, CVPR 2020).
+
+    A 1x1 convolution (`PointwiseLinear`), then a depthwise one; the arguments of `nn.Conv2d`.
+    """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, padding: int = 1):
         super().__init__()
         self.pointwise = PointwiseLinear(n_in, n_out)
         self.depthwise = nn.Conv2d(n_out, n_out, kernel_size, padding=padding, groups=n_out)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, n_in, H, W) -> (N, n_out, H, W)."""
+    def forward(self, x: Tensor) -> Tensor:
         return self.depthwise(self.pointwise(x))

@@ -1,12 +1,14 @@
-"""Window attention of Swin (Liu et al., ICCV 2021) on (N, H, W, C) images of any size.
+"""Attention within windows (Swin) and between channels (Restormer), on images of any size.
 
-Attention within windows of `size` x `size` pixels; a shifted layer moves the windows by half their
-side and masks pairs that only meet because the image was rolled round. Masks and position indices
-follow from the sizes and are computed, so official files that carry them as buffers need none.
+Swin (Liu et al., ICCV 2021) attends on (N, H, W, C) within windows of `size` x `size` pixels; a
+shifted layer moves the windows by half their side and masks pairs that only meet because the image
+was rolled round. Masks and position indices follow from the sizes and are computed, so official
+files that carry them as buffers need none. Inputs of the linear layers keep the layouts of
+the official implementations, (windows, pixels, C) in the attention and (N, H*W, C) in the MLP,
+since the challenge's counter reads a linear layer's cost off the second dimension.
 
-Inputs of the linear layers keep the layouts of the official implementations, (windows, pixels, C)
-in the attention and (N, H*W, C) in the Swin block's MLP, since the challenge's counter reads a
-linear layer's cost off the second dimension.
+Restormer's block (Zamir et al., CVPR 2022) attends between channels on (N, C, H, W): the matrix is
+channels x channels, so its cost grows linearly with the number of pixels.
 """
 
 from functools import lru_cache
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, Heads
 from esr.models.parts.layers import ChannelNorm
 
 
@@ -63,25 +66,16 @@ def shift_mask(height: int, width: int, size: int, shift: int) -> torch.Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within windows.
-
-    Args:
-        channels: width, a multiple of `heads`.
-        heads: attention heads.
-        size: side of a window in pixels.
-        shift: how far the windows are moved up and left before cutting; 0 for none.
-        qkv_bias: whether queries, keys and values have a bias.
-        position_bias: whether a learned bias per relative position is added to the logits.
-    """
+    """Multi-head self-attention within windows of an image (N, H, W, C)."""
 
     def __init__(
         self,
-        channels: int,
-        heads: int,
-        size: int,
-        shift: int = 0,
+        channels: Channels,  # a multiple of `heads`
+        heads: Heads,
+        size: int,  # side of a window in pixels; H and W are multiples
+        shift: int = 0,  # how far the windows are moved up and left before cutting
         qkv_bias: bool = True,
-        position_bias: bool = True,
+        position_bias: bool = True,  # a learned summand of the logits per relative position
     ):
         super().__init__()
         self.heads, self.size, self.shift = heads, size, shift
@@ -107,7 +101,6 @@ class WindowAttention(nn.Module):
         return bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (N, H, W, C) to the same shape; H and W are multiples of `size`."""
         _, height, width, _ = x.shape
         bias = self._bias(x)
         if self.shift:
@@ -120,25 +113,16 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """x + attention(norm1(x)), then x + mlp(norm2(x)), on (N, H, W, C).
-
-    Args:
-        channels: width.
-        heads: attention heads.
-        size: side of a window in pixels.
-        shift: shift of the windows in pixels.
-        expansion: hidden channels of the MLP per channel.
-        norm: whether the two LayerNorms are there.
-    """
+    """x + attention(norm1(x)), then x + mlp(norm2(x)), on (N, H, W, C)."""
 
     def __init__(
         self,
-        channels: int,
-        heads: int,
-        size: int,
+        channels: Channels,
+        heads: Heads,
+        size: int,  # side of a window in pixels
         shift: int = 0,
-        expansion: int = 2,
-        norm: bool = True,
+        expansion: int = 2,  # hidden channels of the MLP per channel
+        norm: bool = True,  # HNCT has none
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels) if norm else nn.Identity()
@@ -151,26 +135,14 @@ class SwinBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, H, W, channels) -> the same shape."""
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x).flatten(1, 2)).view_as(x)
 
 
-# The transformer block of Restormer (Zamir et al., CVPR 2022): attention between channels.
-#
-# The attention matrix is channels x channels, so its cost grows linearly with the number of pixels
-# and the block takes images of any size.
-
-
 class ChannelAttention(nn.Module):
-    """MDTA, multi-DConv head transposed attention: softmax(q k^T) over the channels of a head.
+    """MDTA, multi-DConv head transposed attention: softmax(q k^T) over the channels of a head."""
 
-    Args:
-        channels: width, a multiple of `heads`.
-        heads: number of groups of channels that attend within themselves.
-    """
-
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: Channels, heads: Heads):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Sequential(
@@ -180,7 +152,6 @@ class ChannelAttention(nn.Module):
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         heads = len(self.temperature)
         q, k, v = (t.unflatten(1, (heads, -1)).flatten(3) for t in self.qkv(x).chunk(3, dim=1))
         # Written out: with every pixel a feature, the fused attention kernels have no fast path.
@@ -189,14 +160,9 @@ class ChannelAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """GDFN, gated-DConv feed-forward network: one half of the hidden channels gates the other.
+    """GDFN, gated-DConv feed-forward network: one half of the hidden channels gates the other."""
 
-    Args:
-        channels: width.
-        hidden: channels of each half.
-    """
-
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: Channels, hidden: Channels):  # of each half
         super().__init__()
         self.expand = nn.Sequential(
             nn.Conv2d(channels, 2 * hidden, 1, bias=False),
@@ -205,21 +171,14 @@ class GatedFeedForward(nn.Module):
         self.project = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         gate, value = self.expand(x).chunk(2, dim=1)
         return self.project(F.gelu(gate) * value)
 
 
 class RestormerBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)).
+    """x + attention(norm(x)), then x + feed-forward(norm(x)), which is `expansion` times wider."""
 
-    Args:
-        channels: width, a multiple of `heads`.
-        heads: attention heads.
-        expansion: hidden channels of the feed-forward network per channel.
-    """
-
-    def __init__(self, channels: int, heads: int = 8, expansion: float = 2.66):
+    def __init__(self, channels: Channels, heads: Heads = 8, expansion: float = 2.66):
         super().__init__()
         self.norm1 = ChannelNorm(channels)
         self.attention = ChannelAttention(channels, heads)
@@ -227,6 +186,5 @@ class RestormerBlock(nn.Module):
         self.feed_forward = GatedFeedForward(channels, int(channels * expansion))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         x = x + self.attention(self.norm1(x))
         return x + self.feed_forward(self.norm2(x))

@@ -1,0 +1,200 @@
+"""Entries of NTIRE 2022 that keep RFDN's block but make its convolutions of something else."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esr.models.arguments import Channels, DataRange, Depth, Scale
+from esr.models.outlines import FusionTrunk
+from esr.models.parts.distillation import RFDB
+from esr.models.parts.gates import ESA, ContextGate, PixelAttention
+from esr.models.parts.layers import silu, steps
+
+
+def large_kernel_context(width: Channels, stride: int) -> nn.Sequential:
+    """Max pooling by `stride`, then a kernel of 23x23 made of a 7x7 (dilated), a 5x5 and a 1x1.
+
+    VAN's kernel (Guo et al., 2022). The input has at least 2 * stride + 1 pixels a side.
+    """
+    return nn.Sequential(
+        nn.MaxPool2d(2 * stride + 1, stride),
+        nn.GELU(),
+        nn.Conv2d(width, width, 7, padding=9, dilation=3, groups=width),
+        nn.Conv2d(width, width, 5, padding=2, groups=width),
+        nn.Conv2d(width, width, 1),
+    )
+
+
+class MSDB(RFDB):
+    """A two-stage RFDB without the inner identity; the first stage widens, the last is dilated."""
+
+    def __init__(self, width: Channels, distilled: Channels, attention: nn.Module):
+        super().__init__(width, distilled, attention, (1, 1), residual=False, act=silu)
+        self.refine[0] = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 1),
+            silu(),
+            nn.Conv2d(2 * width, width, 3, padding=1, groups=2),
+        )
+        self.last = nn.Conv2d(width, distilled, 3, padding=2, dilation=2)
+
+
+class MSDN(FusionTrunk):
+    """Growing receptive fields: MSDBs whose attentions pool less and less (VMCL_Taobao)."""
+
+    def __init__(
+        self,
+        scale: Scale = 4,
+        data_range: DataRange = 255.0,
+        width: Channels = 56,  # even
+        distilled: Channels = 28,  # kept at each stage
+        strides: Sequence[int] = (4, 3, 2),  # pooling of each block's attention
+        attention_width: Channels = 7,
+    ):
+        def block(stride: int) -> MSDB:
+            context = large_kernel_context(attention_width, stride)
+            return MSDB(width, distilled, ContextGate(width, attention_width, context, skip=False))
+
+        super().__init__(scale, data_range, width, (block(s) for s in strides), act=silu)
+        self.min_size = 2 * max(strides) + 1
+
+
+class Multiception(nn.Module):
+    """Depthwise convolutions of several sizes side by side, then a 1x1; BatchNorm after both.
+
+    Depthwise multiception convolution, Bao et al. 2020, with the arguments of `nn.Conv2d`.
+    """
+
+    def __init__(self, inputs: Channels, outputs: Channels, kernel_size: int, padding: int = 0):
+        super().__init__()
+        # 1 for depthwise 1x1 convolutions alone, 3 for 1x1, 3x3 and 5x5; all keep the size.
+        sizes = range(1, kernel_size + 3, 2) if kernel_size > 1 else (1,)
+        self.depthwise = nn.ModuleList(
+            nn.Conv2d(inputs, inputs, size, padding=size // 2, groups=inputs) for size in sizes
+        )
+        self.norm1 = nn.BatchNorm2d(len(sizes) * inputs)
+        self.pointwise = nn.Conv2d(len(sizes) * inputs, outputs, 1)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.cat([conv(x) for conv in self.depthwise], dim=1)
+        return self.norm2(self.pointwise(self.norm1(y)))
+
+
+class MultiRFDB(RFDB):
+    """An `RFDB` of multiceptions; the fusion is an ordinary convolution."""
+
+    def __init__(self, width: Channels, kept: Channels, esa_width: Channels):
+        attention = ESA(width, esa_width)
+        super().__init__(width, kept, attention, conv=Multiception, pointwise=Multiception)
+        self.fuse = nn.Conv2d(4 * kept, width, 1)
+
+
+def attended_tail(width: Channels, inner: Channels, scale: Scale) -> nn.Sequential:
+    """Nearest-neighbour upsampling in steps, each with a convolution, pixel attention, another.
+
+    PAN's upsampler. (N, width, H, W) -> (N, 3, scale*H, scale*W); `inner` channels after step one.
+    """
+    layers: list[nn.Module] = []
+    for step in steps(scale):
+        layers += [
+            nn.Upsample(scale_factor=step, mode="nearest"),
+            nn.Conv2d(width, width, 3, padding=1),
+            PixelAttention(width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width, inner, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        width = inner
+    return nn.Sequential(*layers, nn.Conv2d(inner, 3, 3, padding=1))
+
+
+class MRFDN(FusionTrunk):
+    """RFDN of multiceptions, BatchNorm at inference and PAN's upsampler (Multicog's m_RFDN)."""
+
+    def __init__(
+        self,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 52,
+        depth: Depth = 4,
+        kept: Channels = 26,  # at each stage
+        esa_width: Channels = 13,  # inside the attention
+        tail_width: Channels = 24,  # while upsampling
+    ):
+        blocks = (MultiRFDB(width, kept, esa_width) for _ in range(depth))
+        tail = attended_tail(width, tail_width, scale)
+        super().__init__(scale, data_range, width, blocks, tail=tail)
+
+
+class DepthwiseResidual(nn.Module):
+    """Add a depthwise 3x3 convolution to its input, then a 1x1 convolution."""
+
+    def __init__(self, inputs: Channels, outputs: Channels):
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pointwise(x + self.depthwise(x))
+
+
+class DepthwisePair(nn.Sequential):
+    """Two `DepthwiseResidual`s with ReLU between, with the arguments of `nn.Conv2d`.
+
+    Raises:
+        ValueError: the kernel is not 3x3 with padding 1, the only one there is.
+    """
+
+    def __init__(self, inputs: Channels, outputs: Channels, kernel_size: int = 3, padding: int = 1):
+        if (kernel_size, padding) != (3, 1):
+            raise ValueError(f"kernel 3 with padding 1 only, got {kernel_size} with {padding}")
+        super().__init__(
+            DepthwiseResidual(inputs, outputs),
+            nn.ReLU(inplace=True),
+            DepthwiseResidual(outputs, outputs),
+        )
+
+
+class UnshuffledContext(nn.Module):
+    """Pixel unshuffle by 2 in place of a strided convolution, 7x7 max pooling, one convolution."""
+
+    min_size = 14
+
+    def __init__(self, width: Channels):
+        super().__init__()
+        # A 1x1 convolution *with padding*: the map grows by a border of act(bias), as published.
+        self.conv = nn.Conv2d(4 * width, width, 1, padding=1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) -> (N, width, h, w), about a sixth of the side."""
+        height, width = (side // 2 * 2 for side in x.shape[2:])  # the last odd row is dropped
+        x = F.pixel_unshuffle(x[..., :height, :width], 2)
+        return self.act(self.conv(self.act(F.max_pool2d(x, kernel_size=7, stride=3))))
+
+
+class DepthwiseRFDB(RFDB):
+    """An `RFDB` of depthwise stages whose last convolution is an ordinary one."""
+
+    def __init__(self, width: Channels, kept: Channels, attention_width: Channels):
+        attention = ContextGate(width, attention_width, UnshuffledContext(attention_width))
+        super().__init__(width, kept, attention, conv=DepthwisePair)
+        self.last = nn.Conv2d(width, kept, 3, padding=1)
+
+
+class RFDNMSRB(FusionTrunk):
+    """RFDN with depthwise stages and an unshuffled attention (Set5baby)."""
+
+    def __init__(
+        self,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 50,
+        depth: Depth = 4,
+        kept: Channels = 25,  # at each stage
+        attention_width: Channels = 12,
+    ):
+        blocks = (DepthwiseRFDB(width, kept, attention_width) for _ in range(depth))
+        super().__init__(scale, data_range, width, blocks)
