@@ -178,8 +178,9 @@ _NOW = {
     "models.reparam.conv_lora models.reparam.dbb models.reparam.ecb models.reparam.edbb "
     "models.reparam.repconv models.reparam.reprfn models.reparam.repvgg models.reparam.residual "
     "models.reparam.rrrb models.reparam.three_branch",
-    "models.rfdn": "models.afdn models.clrfdn models.m_rfdn models.msdn models.plainrfdn "
-    "models.repafdn models.rfdb models.rfdn_msrb",
+    "models.parts.distillation": "models.rfdb",
+    "models.rfdn": "models.afdn models.clrfdn models.plainrfdn models.repafdn",
+    "models.rfdn_stages": "models.m_rfdn models.msdn models.rfdn_msrb",
     "models.rfdn_rewired": "models.arfdn models.bmdn models.faster_rfdn models.rfdnext",
     "surgery.importance": "surgery.pruning.importance",
     "sweeps.hopeless": "callbacks.hopeless",

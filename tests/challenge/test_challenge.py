@@ -144,5 +144,5 @@ def test_unknown_words_list_the_known(override, known):
 
 
 def test_an_edition_without_entries_says_what_it_is_good_for():
-    with pytest.raises(UserError, match=r"leaderboard\.rank"):
+    with pytest.raises(UserError, match=r"esr\.challenge\.rank"):
         evaluate("challenge=ntire2024")

@@ -1,6 +1,7 @@
 """`evaluate.py`: figures that can be recomputed from its files, and messages for what is wrong."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 from esr.commands import evaluate as scoring
-from esr.config import build, compose, conf_dir
+from esr.config import build, compose
 from esr.data.resize import imresize
 from esr.errors import UserError
 from esr.evaluation.selection import select
 from esr.files import sha256
-from esr.zoo.open import save_deploy
+from esr.zoo import catalogue as zoo
+from esr.zoo.deploy import save_deploy
 
 MODEL = {"_target_": "esr.models.rlfn.RLFN", "scale": 2, "width": 8, "mid": 8, "depth": 1}
 SIZES = {"one": (72, 96), "two": (96, 80), "three": (120, 64)}
@@ -140,7 +141,9 @@ def test_what_is_wrong_is_said(work: Path, tmp_path: Path):
     checkpoint = f"checkpoint={work / 'net.safetensors'}"
     for overrides, message in {
         (): r"no network was named.*ntire2022=ENTRY",
-        ("checkpoint=ntire2022/rlfn",): "type ntire2022=rlfn",
+        ("checkpoint=ntire2022/TYPO",): "no entry 'ntire2022/TYPO'; .*there are: aaln",
+        ("checkpoint=runs/TYPO",): "there is no checkpoint runs/TYPO",
+        ("checkpoint=rlfn",): "there is no checkpoint rlfn. Did you mean the entry .*/rlfn",
         (checkpoint, "device=tpu"): "device=tpu is unknown",
         (checkpoint, "device=cuda:99"): "PyTorch sees",
         (checkpoint, "tile=16"): "overlap must be",
@@ -166,13 +169,20 @@ def test_a_run_is_called_by_its_name(work: Path, tmp_path: Path):
         assert select(cfg).name == "tiny"
 
 
-def test_recipes_find_every_group_they_may_choose_from():
-    """An entry's file overrides groups of train.yaml, so evaluate.yaml has to have them too."""
-    groups = {}
-    for name in ("train", "evaluate"):
-        defaults = OmegaConf.load(conf_dir() / f"{name}.yaml").defaults
-        groups[name] = {key for item in defaults if not isinstance(item, str) for key in item}
-    assert groups["train"] - {"sweep"} <= groups["evaluate"]  # no recipe chooses how to sweep
+def test_an_entry_is_chosen_without_its_recipe():
+    """evaluate.py composes what scoring uses: an entry's name, nothing that trains."""
+    cfg = compose("evaluate", ["ntire2022=rlfn"])
+    assert cfg.entry == "ntire2022/rlfn"
+    assert not {"loss", "optim", "schedule", "trainer", "callbacks", "stages"} & set(cfg)
+    chosen = select(compose("evaluate", ["ntire2022=rlfn", "weights=null"]))
+    assert chosen.model == dict(zoo.entry("ntire2022/rlfn").config())
+
+
+def test_the_door_takes_an_entry_as_a_checkpoint(shared: Path):
+    folder = f"weights_folder={shared / 'ntire2022' / 'weights'}"
+    by_name = select(compose("evaluate", ["checkpoint=ntire2022/rlfn", folder]))
+    by_group = select(compose("evaluate", ["ntire2022=rlfn", folder]))
+    assert by_name == dataclasses.replace(by_group, net=by_name.net)
 
 
 @pytest.mark.slow

@@ -92,6 +92,18 @@ def test_a_shard_that_is_not_whole_is_named(written, tmp_path):
         source.shards.open(source.shards.index(4)[0], 4)
 
 
+def test_a_shard_with_more_than_its_index_says_is_named(written, tmp_path):
+    _, url = written
+    index = json.loads((url / "shards.json").read_text())
+    shard = index["shards"][0]
+    shard["names"].pop()
+    shard["sizes"].pop()
+    (url / "shards.json").write_text(json.dumps(index))
+    source = batches(url, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"000000\.tar does not fit its index"):
+        source.shards.open(shard, 4)
+
+
 def test_what_does_not_fit_is_refused(written, tmp_path):
     _, url = written
     shards = Shards(str(url), lanes=4, keep=8)

@@ -50,7 +50,6 @@ def test_sum_names_and_weighs_its_terms():
     l1, l2 = (sr - hr).abs().mean(), (sr - hr).square().mean()
     assert torch.allclose(total, 2 * l1 + 0.5 * l2)
     assert torch.allclose(loss.last["l1"], l1)
-    assert torch.allclose(loss.contributions["l2"], 0.5 * l2)
     assert not any(value.requires_grad for value in loss.last.values())
 
 
@@ -63,19 +62,9 @@ def test_sum_is_computed_in_float32_under_autocast():
     assert torch.equal(total, (sr.bfloat16().float() - hr).square().mean())
 
 
-class NeedsInput(Loss):
-    needs_lr = True
-
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        return lr.mean()
-
-
 def test_bad_input_is_named():
-    sr, hr, _ = images()
+    sr, hr, lr = images()
     with pytest.raises(UserError, match="no terms"):
         WeightedLoss({})
     with pytest.raises(UserError, match=r"\(2, 3, 8, 10\).*\(2, 3, 16, 20\).*scale"):
-        WeightedLoss({"l1": L1()})(sr[..., ::2, ::2], hr)
-    with pytest.raises(UserError, match="loss term gloss needs the low-resolution input"):
-        WeightedLoss({"l1": L1(), "gloss": NeedsInput()})(sr, hr)
-    assert WeightedLoss({"l1": L1()})(sr, hr).isfinite()
+        WeightedLoss({"l1": L1()})(sr[..., ::2, ::2], hr, lr)

@@ -1,5 +1,7 @@
 """Counters against arithmetic by hand, fvcore, and torch's own flop counter."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,6 +122,44 @@ def test_the_network_is_left_as_it_was():
     assert net.training
     assert not net.norm.training
     assert not any(module._forward_hooks for module in net.modules())
+
+
+class Keeping(nn.Module):
+    """Changes itself in `forward` in all the ways that are seen, and cannot be deep-copied."""
+
+    def __init__(self, needs_values: bool):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.mean = torch.rand(1, 3, 1, 1)
+        self.register_buffer("total", torch.zeros(()))
+        self.count = torch.zeros(())
+        self.cache = {"sizes": [], "masks": {}}
+        self.lock = threading.Lock()
+        self.history = self.conv.weight.sum()  # not a leaf of the graph
+        self.needs_values = needs_values
+
+    def forward(self, x):
+        self.mean = self.mean.type_as(x)
+        self.size = x.shape[-2:]
+        self.cache["sizes"].append(self.size)
+        self.cache["masks"][self.size] = torch.ones_like(x)
+        self.count += 1
+        self.total += 1
+        if self.needs_values:
+            assert x.sum().item() >= 0
+        return self.conv(x - self.mean)
+
+
+@pytest.mark.parametrize("needs_values", [False, True])
+def test_a_network_that_keeps_what_it_met_is_left_as_it_was(needs_values):
+    net = Keeping(needs_values)
+    before, mean = dict(vars(net)), net.mean.clone()
+    assert complexity(net, (H, W)).convs == 1
+    assert vars(net) == before
+    assert torch.equal(net.mean, mean)
+    assert net.count == net.total == 0
+    assert net.cache == {"sizes": [], "masks": {}}
+    assert net(torch.rand(1, 3, H, W)).isfinite().all()
 
 
 class NeedsValues(nn.Module):

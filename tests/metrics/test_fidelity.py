@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from esr.errors import UserError
-from esr.metrics.fidelity import PSNRRGB, PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
+from esr.metrics.fidelity import SCORES, MeanScore, psnr_rgb, psnr_y, ssim_y
 
 
 @pytest.fixture(scope="module")
@@ -78,31 +78,41 @@ def test_half_precision_output_is_scored_in_full_precision(pair):
 
 def test_mean_is_per_image_and_independent_of_batches(pair):
     sr, hr = pair
-    metrics = {"psnr_rgb": PSNRRGB(4), "psnr_y": PSNRY(4), "ssim_y": SSIMY(4)}
-    for metric in metrics.values():
-        metric.update(sr[:1], hr[:1])
-        metric.update(sr[1:], hr[1:])
-    assert metrics["psnr_rgb"].compute().item() == pytest.approx(
-        psnr_rgb(sr, hr, 4).mean().item(), abs=1e-12
-    )
+    means = {}
+    for key, score in SCORES.items():
+        metric = MeanScore()
+        metric.update(score(sr[:1], hr[:1], 4))
+        metric.update(score(sr[1:], hr[1:], 4))
+        means[key] = metric.compute().item()
+        assert means[key] == pytest.approx(score(sr, hr, 4).mean().item(), abs=1e-12)
     pooled = numpy_psnr(
         np.concatenate([levels(x, 4) for x in sr]), np.concatenate([levels(x, 4) for x in hr])
     )
-    assert abs(metrics["psnr_rgb"].compute().item() - pooled) > 1e-3
+    assert abs(means["psnr_rgb"] - pooled) > 1e-3
 
 
 def test_images_that_a_sampler_repeated_do_not_count(pair):
     sr, hr = pair
-    metric = PSNRRGB(4)
-    metric.update(sr, hr, keep=torch.tensor([True, False, True]))
+    metric = MeanScore()
+    metric.update(psnr_rgb(sr, hr, 4), keep=torch.tensor([True, False, True]))
     expected = psnr_rgb(sr[[0, 2]], hr[[0, 2]], 4).mean()
     assert metric.compute().item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_sums_stay_float64_when_the_network_is_cast(pair):
-    metric = PSNRRGB(4).half()
-    metric.update(*pair)
+    metric = MeanScore().to("cpu")
+    torch.nn.ModuleList([metric]).half()
+    metric.update(psnr_rgb(*pair, 4))
     assert metric.compute().dtype == torch.float64
+    assert metric.compute().item() == pytest.approx(psnr_rgb(*pair, 4).mean().item(), abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method.*was called before")
+def test_no_score_and_no_finite_score_are_nan():
+    assert MeanScore().compute().isnan()
+    metric = MeanScore(alone=True)
+    metric.update(torch.tensor([30.0, torch.nan], dtype=torch.float64))
+    assert metric.compute().isnan()
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 40, 52), (1, 3, 8, 8)])

@@ -1,6 +1,7 @@
 """Timing protocols: what each promises, and that nothing global is changed by them."""
 
 import time
+from collections import UserList
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ class Sleeping(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.ms, self.first_ms = ms, first_ms
-        self.states: list[tuple[bool, bool, bool]] = []
+        # No plain list: what a network notes in one is taken back after a measurement.
+        self.states: UserList[tuple[bool, bool, bool]] = UserList()
 
     def forward(self, x):
         extra = self.first_ms if not self.states else 0.0
@@ -95,6 +97,28 @@ def test_modes_and_flags_are_put_back():
         assert torch.backends.cudnn.benchmark
         assert torch.is_grad_enabled()
     torch.backends.cudnn.benchmark = False
+
+
+class Moving(nn.Module):
+    """Keeps a plain tensor, which no `.to()` moves, and moves it itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.gain = torch.full((1, 3, 1, 1), 2.0, dtype=torch.float64)
+
+    def forward(self, x):
+        self.gain = self.gain.type_as(x)
+        return self.conv(x) * self.gain
+
+
+@pytest.mark.parametrize("protocol", runtime.PROTOCOLS)
+def test_a_network_can_be_trained_after_it_was_timed(protocol):
+    net = Moving()
+    gain = net.gain
+    runtime.measure(net, IMAGES, "cpu", protocol, passes=1)
+    assert net.gain is gain
+    net(IMAGES[0]).sum().backward()  # a tensor of inference mode would refuse
 
 
 def test_an_unknown_protocol_lists_the_known():

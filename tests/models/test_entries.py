@@ -14,7 +14,7 @@ import torch
 from seeded import COMPUTED, seeded
 from torch import nn
 
-from esr.config import build, compose, experiments_dir
+from esr.config import COLLECTION, build, compose, experiments_dir
 from esr.data.images import read_rgb
 from esr.errors import UserError
 from esr.metrics.complexity import complexity
@@ -26,6 +26,7 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 FACTS = json.loads((REFERENCE / "ntire2022.json").read_text())
 PSNR = json.loads((REFERENCE / "psnr.json").read_text())
 SLUGS = sorted(path.stem for path in (experiments_dir() / "ntire2022").glob("*.yaml"))
+SLUGS = [slug for slug in SLUGS if slug != COLLECTION]
 SEEDED = [slug for slug in SLUGS if FACTS[slug]["noise"]]
 OFFICIAL = [slug for slug in SLUGS if slug in PSNR]
 

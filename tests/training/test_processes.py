@@ -13,7 +13,7 @@ import torch
 from esr.config import compose
 from esr.errors import UserError
 from esr.training import folder as runs
-from esr.training import processes as distributed
+from esr.training import processes
 from tiny import COMMAND, TINY, assert_same_run, finish, losses, saved, start, wait_for_steps
 
 STEPS = 50
@@ -105,7 +105,7 @@ def test_processes_that_start_at_once_are_told_their_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     environment(monkeypatch, variables)
-    assert runs.follows()
+    assert processes.follows()
     cfg = compose("train", [f"output={tmp_path}"])
     with pytest.raises(UserError, match="run=FOLDER"):
         runs.claim(cfg)
@@ -141,14 +141,14 @@ def test_the_first_process_decides(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     environment(monkeypatch, variables)
-    assert not runs.follows()
+    assert not processes.follows()
 
 
 def fits(monkeypatch: pytest.MonkeyPatch, devices: int, batch: Any = 4, **how: Any) -> None:
     environment(monkeypatch, how.pop("variables", {}))
     trainer: Any = SimpleNamespace(num_devices=devices, num_nodes=how.pop("nodes", 1))
     data: Any = SimpleNamespace(batch_size=batch, patch_size=64, scale=4)
-    distributed.check(trainer, data, **how)
+    processes.require_fitting(trainer, data, **how)
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,10 +172,10 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_job_of_a_sweep_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    fits(monkeypatch, 1, sweep=True)
-    fits(monkeypatch, 2, sweep=True, variables=SRUN)
+    fits(monkeypatch, 1, alone=False)
+    fits(monkeypatch, 2, alone=False, variables=SRUN)
     with pytest.raises(UserError, match="hydra/launcher=slurm_ddp"):
-        fits(monkeypatch, 2, sweep=True)
+        fits(monkeypatch, 2, alone=False)
 
 
 def test_the_loss_is_averaged_only_where_it_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from esr.config import build
 from esr.errors import UserError
 from esr.models.state import transfer
 from esr.zoo import catalogue as zoo
-from esr.zoo.open import load, open_checkpoint, save_deploy
+from esr.zoo.deploy import save_deploy
+from esr.zoo.open import load, open_network
 
 MODEL = {
     "_target_": "esr.models.rlfn.RLFN",
@@ -57,7 +58,7 @@ def run_folder(folder: Path, net: torch.nn.Module, model: dict = MODEL) -> Path:
 
 def test_a_deploy_file_needs_nothing_else(tmp_path: Path, net, image):
     save_deploy(net, MODEL, tmp_path / "deploy.safetensors", {"scale": 2, "psnr": 30.5})
-    found = open_checkpoint(tmp_path / "deploy.safetensors")
+    found = open_network(tmp_path / "deploy.safetensors")
     assert same(found.net, net, image)
     assert not found.net.training
     assert found.model == MODEL
@@ -90,7 +91,7 @@ def test_a_run_folder_and_its_checkpoint(tmp_path: Path, net, image):
     assert same(load(run / "checkpoints" / "last.ckpt"), net, image)
     assert same(load(run / "checkpoints"), net, image)
     save_deploy(net, MODEL, run / "deploy.safetensors")
-    assert open_checkpoint(run).path == run / "deploy.safetensors"
+    assert open_network(run).path == run / "deploy.safetensors"
 
 
 def test_folders_and_files_that_are_not_there(tmp_path: Path, net):
@@ -166,13 +167,13 @@ def test_metadata_cannot_have_anything_built(tmp_path: Path, net, target: str):
 )
 def test_published_files_are_recognised(tmp_path: Path, shared: Path, file: str, name: str):
     path = shared.joinpath(*WEIGHTS, file)
-    assert open_checkpoint(path).source.startswith(f"{name}, by its checksum")
+    assert open_network(path).source.startswith(f"{name}, by its checksum")
 
 
 def test_a_published_network_trained_anew_is_recognised(tmp_path: Path, image):
     net = zoo.load("ntire2022/rlfn", weights=None)
     state = {f"module.{k}": v for k, v in zoo.export_official(net, "ntire2022/rlfn").items()}
     torch.save({"params_ema": state}, tmp_path / "mine.pth")
-    found = open_checkpoint(tmp_path / "mine.pth")
+    found = open_network(tmp_path / "mine.pth")
     assert found.source == "ntire2022/rlfn, by the names and shapes of its tensors (params_ema)"
     assert same(found.net, net, image)

@@ -34,7 +34,10 @@ def test_entry_without_a_collection_is_the_challenges():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ntire2022/rlfx", "no entry 'ntire2022/rlfx'; there are: aaln, .*rlfn"),
+        (
+            "ntire2022/rlfx",
+            r"did you mean ntire2022/rlfn\? there are: aaln, .*rlfn",
+        ),
         ("ntire1999/rlfn", "no collection 'ntire1999'; there are: ntire2022, papers"),
         ("ntire2022/express", "never released"),
     ],

@@ -1,6 +1,7 @@
 """The two commands. Imports stay inside the tasks, so that `--help` does not wait for torch."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ def _command(task: Callable[[DictConfig], Any], name: str) -> None:
             raise SystemExit(f"error: {error}") from None  # Hydra would print the overrides first
 
     begin(name)
+    sys.path.append(os.getcwd())  # a network of one's own may lie beside what one types
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
     try:
         main()

@@ -1,6 +1,8 @@
-"""Augmentations that are exact and run on the device, by codes that the sampler drew.
+"""What the device does with a batch before the network sees it, by the numbers the sampler drew.
 
-Patches are uint8 or float, (N, H, W, C) with square H = W.
+Flips, turns and permuted colours are exact. Mixup and CutBlur mix pixels; a patch's partner is its
+neighbour in the run (samples 2k and 2k+1), so that the result does not depend on how a batch is
+divided among devices.
 """
 
 from fractions import Fraction
@@ -11,18 +13,17 @@ from esr.data.degradation import Degradation, hash_uniform
 from esr.data.resize import resize
 from esr.errors import UserError
 
+Batch = dict[str, torch.Tensor]
+"""Of patches as they lie in the images (`PatchBatches`), or finished: `{"lr", "hr"}`."""
+
 PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 def dihedral(x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-    """Apply to each patch its element of the dihedral group.
+    """Apply to each patch (N, S, S, C) its element of the dihedral group, (N,) in 0..7.
 
     Bit 0 of the code mirrors left to right, bit 1 top to bottom, bit 2 then transposes: together
     the four rotations by 90 degrees and their mirrored versions.
-
-    Args:
-        x: (N, S, S, C).
-        code: (N,) integers 0..7.
     """
     bits = code.view(-1, 1, 1, 1)
     x = torch.where((bits & 1).bool(), x.flip(2), x)
@@ -31,12 +32,7 @@ def dihedral(x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
 
 
 def permute_channels(x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-    """Apply to each patch its permutation of the three colours.
-
-    Args:
-        x: (N, H, W, 3).
-        code: (N,) integers 0..5, rows of `PERMUTATIONS`.
-    """
+    """Permute the colours of each patch (N, H, W, 3) by its row of `PERMUTATIONS`, (N,) in 0..5."""
     table = torch.tensor(PERMUTATIONS, device=x.device)
     index = table[code].view(-1, 1, 1, 3).expand(x.shape)
     return torch.gather(x, 3, index)
@@ -71,28 +67,14 @@ def finished(x: torch.Tensor, code: torch.Tensor, channels: torch.Tensor | None)
     return out.div_(255)
 
 
-# Augmentations that mix pixels, on the device: mixup of two patches, and CutBlur.
-#
-# Both are driven by the numbers that the sampler drew, and a patch's partner is its neighbour in the
-# run (samples 2k and 2k+1), so the result does not depend on how a batch is divided among devices.
-
-
 def mixup(
     lr: torch.Tensor, hr: torch.Tensor, uniform: torch.Tensor, probability: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend some pairs of patches with their neighbour: share * own + (1 - share) * neighbour's.
+    """Blend some patches, float NCHW, with their neighbour: share * own + (1 - share) * other's.
 
     Both patches of two neighbours are blended or neither, each with its own share in [0.5, 1), so
-    that each stays the dominant one.
-
-    Args:
-        lr: float (N, 3, h, w), N even.
-        hr: float (N, 3, H, W).
-        uniform: drawn numbers in [0, 1), (N, 2).
-        probability: of a blend.
-
-    Raises:
-        UserError: the number of patches on this device is odd.
+    that each stays the dominant one. `uniform` are drawn numbers in [0, 1), (N, 2); UserError
+    where N, the number of patches on this device, is odd.
     """
     count = len(lr)
     if count % 2:
@@ -107,21 +89,14 @@ def mixup(
 def cutblur(
     lr: torch.Tensor, hr: torch.Tensor, uniform: torch.Tensor, probability: float
 ) -> torch.Tensor:
-    """Make LR clean within a box, or outside of it: the network learns where to restore, and how
-    much.
+    """Make degraded LR (N, 3, h, w) clean in a box, or outside of it.
 
-    CutBlur (Yoo et al., CVPR 2020, arXiv:2004.00448) pastes HR pixels into an LR image of HR size.
-    Networks that take small LR images cannot see HR pixels, so the box is filled with the clean
-    reduction of HR, which needs LR that is degraded beyond bicubic.
+    The network learns where to restore, and how much. CutBlur (Yoo et al., CVPR 2020,
+    arXiv:2004.00448) pastes HR pixels into an LR image of HR size. Networks that take small LR
+    images cannot see HR pixels, so the box is filled with the clean reduction of HR (N, 3, H, W),
+    which needs LR that is degraded beyond bicubic.
 
-    Args:
-        lr: degraded, float (N, 3, h, w).
-        hr: float (N, 3, H, W).
-        uniform: drawn numbers in [0, 1), (N, 6): apply, height, width, top, left, side.
-        probability: of applying it.
-
-    Returns:
-        LR of the same shape.
+    `uniform` are drawn numbers in [0, 1), (N, 6): apply, height, width, top, left, side.
     """
     height, width = lr.shape[-2:]
     clean = resize(hr, Fraction(width, hr.shape[-1])).clamp(0, 1)
@@ -140,12 +115,6 @@ def cutblur(
 def _within(line: torch.Tensor, first: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     first, count = first.view(-1, 1, 1), count.view(-1, 1, 1)
     return (line >= first) & (line < first + count)
-
-
-# What the device does with a batch before the network sees it.
-
-
-Batch = dict[str, torch.Tensor]
 
 
 class Finishing:

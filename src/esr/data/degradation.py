@@ -46,16 +46,7 @@ class Degradation(nn.Module):
         self.probability = probability
 
     def forward(self, lr: torch.Tensor, hr: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """Degraded LR patches.
-
-        Args:
-            lr: clean, float (N, 3, h, w) in [0, 1].
-            hr: float (N, 3, H, W) in [0, 1].
-            seeds: int64 (N,), of the samples.
-
-        Returns:
-            float (N, 3, h, w) in [0, 1].
-        """
+        """Degraded LR (N, 3, h, w) from clean LR and HR, all in [0, 1], and the samples' seeds."""
         draws = hash_uniform(seeds, 6)
         apply = draws[:, 3:] < self.probability
         if self.blur[1] > 0:

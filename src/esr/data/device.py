@@ -7,8 +7,8 @@ numbers become a table of byte positions. DIV2K at x4 takes 7.4 GB, so most card
 import numpy as np
 import torch
 
-from esr.data.augment import PERMUTATIONS
-from esr.data.patches import Batch, PatchBatches
+from esr.data.augment import PERMUTATIONS, Batch
+from esr.data.patches import PatchBatches
 from esr.data.sampling import Draws, PatchSampler, Schedule
 from esr.data.store import Store
 from esr.errors import UserError
@@ -90,25 +90,13 @@ class DeviceBatches(PatchBatches):
 
     def cut(self, draws: Draws, side: int) -> Batch:
         """Float NCHW in [0, 1], augmented."""
-        rows = np.stack(
-            [
-                draws.image,
-                draws.row,
-                draws.column,
-                draws.code * self.flips,
-                draws.channels * self.colours,
-                draws.seed,
-            ]
-        )
-        numbers = torch.from_numpy(rows)
+        code, channels = draws.code * self.flips, draws.channels * self.colours
+        drawn = [draws.image, draws.row, draws.column, code, channels, draws.seed]
+        numbers = torch.from_numpy(np.stack(drawn))  # one transfer
         if self.device.type == "cuda":
             numbers = numbers.pin_memory()
         image, row, column, code, channels, seed = numbers.to(self.device, non_blocking=True)
         turn, scale = _Turn(code, channels), self.store.scale
         lr = self._lr.gather(image, row, column, side, turn)
         hr = self._hr.gather(image, row * scale, column * scale, side * scale, turn)
-        return {
-            "lr": lr.float().div_(255),
-            "hr": hr.float().div_(255),
-            "seed": seed,
-        }
+        return {"lr": lr.float().div_(255), "hr": hr.float().div_(255), "seed": seed}

@@ -23,14 +23,10 @@ _TIMEOUT = 30  # seconds without a byte
 
 @dataclass(frozen=True)
 class Archive:
-    """A .zip or .tar of images.
+    """A .zip or .tar of images, by its official address.
 
-    Args:
-        url: its official address.
-        makes: the folder that exists once it is unpacked; where that exists nothing is downloaded.
-        into: the folder it is unpacked in.
-        md5: of the file; None where its authors' file was never published with one: then only its
-            length and the archive's own checks are used.
+    Where the folder that it `makes` exists, nothing is downloaded. `md5` is None where its authors
+    never published one: then only the file's length and the archive's own checks are used.
     """
 
     url: str
@@ -42,21 +38,21 @@ class Archive:
 def fetch(archives: Sequence[Archive], expected: str) -> None:
     """Download and unpack the archives whose folder is absent.
 
-    Args:
-        archives: of one data set.
-        expected: the tree of folders, for the message.
-
     Raises:
-        UserError: no network, a broken file, or no room; says which tree is expected instead.
+        UserError: no network, a broken file, or no room; shows the tree `expected` instead.
     """
     for archive in archives:
-        if Path(archive.makes).expanduser().is_dir():
+        into, makes = Path(archive.into).expanduser(), Path(archive.makes).expanduser()
+        if makes.is_dir():
             continue
-        into = Path(archive.into).expanduser()
         try:
             into.mkdir(parents=True, exist_ok=True)
             with FileLock(into / ".download.lock"):  # processes of one machine take turns
-                _get(archive, into, Path(archive.makes).expanduser())
+                if not makes.is_dir():
+                    file = into / archive.url.rsplit("/", 1)[-1]
+                    download(archive.url, file, archive.md5)
+                    _unpack(file, into, makes)
+                    file.unlink()
         except OSError as error:
             raise UserError(
                 f"{archive.makes} is absent and {archive.url} could not be had: {error}.\n"
@@ -66,21 +62,8 @@ def fetch(archives: Sequence[Archive], expected: str) -> None:
             ) from error
 
 
-def _get(archive: Archive, into: Path, makes: Path) -> None:
-    if makes.is_dir():  # another process was first
-        return
-    file = into / archive.url.rsplit("/", 1)[-1]
-    download(archive.url, file, archive.md5)
-    _unpack(file, into, makes)
-    file.unlink()
-
-
 def download(
-    url: str,
-    file: Path,
-    md5: str | None = None,
-    attempts: int = 5,
-    sha256: str | None = None,
+    url: str, file: Path, md5: str | None = None, attempts: int = 5, sha256: str | None = None
 ) -> Path:
     """Fetch `url` into `file`; a part that is there already is continued, not fetched again.
 
@@ -158,22 +141,19 @@ def _length_of(error: urllib.error.HTTPError) -> int | None:
 
 def _unpack(file: Path, into: Path, makes: Path) -> None:
     """Unpack beside the goal and rename at the end, so that a half-unpacked folder never counts."""
-    staging = into / f".unpacking-{file.stem}"
+    staging, title = into / f".unpacking-{file.stem}", f"unpacking {file.name}"
     shutil.rmtree(staging, ignore_errors=True)
     try:
         if zipfile.is_zipfile(file):
-            with (
-                zipfile.ZipFile(file) as archive,
-                bar(f"unpacking {file.name}", len(archive.namelist())) as advance,
-            ):
+            with zipfile.ZipFile(file) as archive, bar(title, len(archive.filelist)) as advance:
                 for member in archive.infolist():
                     archive.extract(member, staging)
-                    advance(1)
+                    advance()
         elif tarfile.is_tarfile(file):
-            with tarfile.open(file) as archive, bar(f"unpacking {file.name}", None) as advance:
+            with tarfile.open(file) as archive, bar(title, None) as advance:
                 for member in archive:
                     archive.extract(member, staging, filter="data")
-                    advance(1)
+                    advance()
         else:
             file.unlink()
             raise UserError(f"{file} was no archive and is removed: the address is out of order")

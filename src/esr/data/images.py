@@ -30,25 +30,20 @@ MAX_PIXELS = 178_956_970
 _PLAIN = {"1", "L", "P", "RGB"}
 _ALPHA = {"LA", "PA", "RGBA", "La", "RGBa"}
 _SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
+_WITH_EXIF = {"JPEG", "TIFF", "WEBP", "MPO"}
 _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before it is decoded: size as decoded, and bytes on disk."""
+    """What a file says about itself before it is decoded: the size that it will have."""
 
     height: int
     width: int
-    bytes: int
-    mtime_ns: int
 
 
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an image file into uint8 RGB of shape (H, W, 3), by the table above.
-
-    Raises:
-        UserError: the file is missing, broken, no image, or of a kind that is refused.
-    """
+    """Decode an image file into uint8 RGB of shape (H, W, 3); UserError by the table above."""
     path = Path(path)
     with _opened(path, max_pixels) as image:
         try:
@@ -57,27 +52,24 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise UserError(
                 f"{path} is damaged or cut short ({error}). Restore the file or remove it."
             ) from error
-        if image.format in ("JPEG", "TIFF", "WEBP", "MPO"):
+        if image.format in _WITH_EXIF:
             image = ImageOps.exif_transpose(image)
         return _to_rgb(image)
 
 
 def read_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size and identity of an image file without decoding it; refuses what `read_rgb` refuses.
+    """Size of an image file without decoding it; refuses what `read_rgb` refuses.
 
     A cut PNG, JPEG, WebP or BMP is noticed by its missing end, other damage only by decoding.
     """
     path = Path(path)
     with _opened(path, max_pixels) as image:
         width, height = image.size
-        if image.format in ("JPEG", "TIFF", "WEBP", "MPO") and (
-            image.getexif().get(0x0112) in _ROTATED
-        ):
+        if image.format in _WITH_EXIF and image.getexif().get(0x0112) in _ROTATED:
             width, height = height, width
         kind = image.format
-    stat = path.stat()
-    _check_end(path, kind, stat.st_size)
-    return Header(height, width, stat.st_size, stat.st_mtime_ns)
+    _check_end(path, kind)
+    return Header(height, width)
 
 
 def _opened(path: Path, max_pixels: int) -> Image.Image:
@@ -125,8 +117,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _check_end(path: Path, kind: str | None, size: int) -> None:
+def _check_end(path: Path, kind: str | None) -> None:
     """Refuse a file whose end is missing, as far as its format tells."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
         file.seek(max(0, size - 65536))

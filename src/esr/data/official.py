@@ -39,18 +39,19 @@ Lr = Literal["official", "made"]
 
 
 class Official:
-    """A set whose folders depend on the scale; subclasses say which.
+    """A set below `root` whose folders depend on the scale; subclasses say which.
 
     Args:
         name: of the set.
+        root: folder of all sets.
         lr: "official": the published LR images; "made": made from HR here, equal to MATLAB's.
         weight: as of `Folder`.
     """
 
-    def __init__(self, name: str, lr: Lr, weight: float | None):
+    def __init__(self, name: str, root: str, lr: Lr, weight: float | None):
         if lr not in ("official", "made"):
             raise UserError(f"{name}: lr is official or made, got {lr}")
-        self.name, self.lr, self.weight = name, lr, weight
+        self.name, self.root, self.lr, self.weight = name, root, lr, weight
 
     def folder(self, scale: int) -> Folder:
         """The set's folders at that scale."""
@@ -78,8 +79,8 @@ class DIV2K(Official):
         lr: Lr = "official",
         weight: float | None = None,
     ):
-        super().__init__("DIV2K", lr, weight)
-        self.root, self.part = root, part
+        super().__init__("DIV2K", root, lr, weight)
+        self.part = part
 
     def folder(self, scale: int) -> Folder:
         """HR, and the bicubic track's LR of x2, x3 or x4."""
@@ -102,8 +103,7 @@ class Flickr2K(Official):
     """
 
     def __init__(self, root: str, lr: Lr = "official", weight: float | None = None):
-        super().__init__("Flickr2K", lr, weight)
-        self.root = root
+        super().__init__("Flickr2K", root, lr, weight)
 
     def folder(self, scale: int) -> Folder:
         """HR, and the bicubic LR of x2, x3 or x4; one archive holds all."""
@@ -120,14 +120,10 @@ class LSDIR(Official):
     """
 
     def __init__(
-        self,
-        root: str,
-        part: Literal["train", "val"],
-        lr: Lr = "made",
-        weight: float | None = None,
+        self, root: str, part: Literal["train", "val"], lr: Lr = "made", weight: float | None = None
     ):
-        super().__init__("LSDIR", lr, weight)
-        self.root, self.part = root, part
+        super().__init__("LSDIR", root, lr, weight)
+        self.part = part
 
     def folder(self, scale: int) -> Folder:
         """HR, and X2, X3 or X4 beside it."""
@@ -143,8 +139,7 @@ class Benchmark(Official):
     """
 
     def __init__(self, root: str, name: str):
-        super().__init__(name, "official", None)
-        self.root = root
+        super().__init__(name, root, "official", None)
 
     def folder(self, scale: int) -> Folder:
         """HR, and LR_bicubic/X{scale} where that exists."""

@@ -33,10 +33,7 @@ def open_store(
         kind: where decoded images lie; a set for the accelerator is read from its packed store.
         cache: folder of the packed stores.
         max_pixels: refuse larger images.
-        full_check: compare all pixels of a packed store with what was written.
-
-    Raises:
-        UserError: names the file and what is wrong with it.
+        full_check: compare all pixels of a packed store with what was written, not four images.
     """
     if kind not in get_args(Kind):
         raise UserError(f"unknown data.store={kind}: choose one of {', '.join(get_args(Kind))}")

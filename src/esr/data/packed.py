@@ -15,10 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,11 @@ from filelock import FileLock, Timeout
 
 from esr.console import say
 from esr.data.images import MAX_PIXELS
+from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.sets import Pair
-from esr.data.store import ArrayStore, Checked, check, decode, fingerprint, parallel
+from esr.data.store import Checked, check, crc, decode, fingerprint, parallel
 from esr.errors import UserError
+from esr.files import whole
 
 FORMAT = "esr-pack-1 matlab-bicubic"
 """Part of the key: changes when the layout or the rule that makes LR changes."""
@@ -37,37 +37,22 @@ FORMAT = "esr-pack-1 matlab-bicubic"
 _ALIGN = 64
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where one image lies in the file of pixels."""
-
-    name: str
-    source: list[list[int]]
-    """Bytes and modification time (ns) of the HR file and, if given, of the LR file."""
-    lr: list[int]
-    """Offset, height, width."""
-    hr: list[int]
-    crc: int = 0
+Sources = dict[str, list[list[int]]]
+"""Bytes and modification time (ns) of the HR file and, if given, of the LR file, by image."""
 
 
-class PackedStore(ArrayStore):
-    """A finished store, mapped: its pages are shared by all processes that use it.
-
-    Args:
-        folder: with `index.json`.
-    """
+class PackedStore(MappedStore):
+    """A finished store in a folder with `index.json`."""
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text())
+        images = index["images"]
         self._folder = folder
-        self._crcs = [place["crc"] for place in index["images"]]
-        # A plain view: every slice of the memmap class itself would cost microseconds.
-        pixels = np.memmap(folder / index["pixels"], mode="r", dtype=np.uint8).view(np.ndarray)
+        self._crcs = [image["crc"] for image in images]
         super().__init__(
-            [place["name"] for place in index["images"]],
-            [_view(pixels, place["lr"]) for place in index["images"]],
-            [_view(pixels, place["hr"]) for place in index["images"]],
+            [image["name"] for image in images],
+            folder / index["pixels"],
+            [(image["lr"], image["hr"]) for image in images],
             index["scale"],
         )
 
@@ -78,7 +63,7 @@ class PackedStore(ArrayStore):
     def damaged(self, indices: Sequence[int]) -> str | None:
         """Name of the first of these images whose pixels are not what was written, if any."""
         for index in indices:
-            if _crc(self._lr[index], self._hr[index]) != self._crcs[index]:
+            if crc(*self.pair(index)) != self._crcs[index]:
                 return self.names[index]
         return None
 
@@ -93,20 +78,14 @@ class PackedStore(ArrayStore):
 def packed(
     pairs: Sequence[Pair],
     scale: int,
-    folder: Path,
+    folder: Path,  # of this store alone
     max_pixels: int = MAX_PIXELS,
     full_check: bool = False,
 ) -> PackedStore:
     """Open the store of these pairs in `folder`, making or remaking it where needed.
 
     Two processes that ask for the same store at once take turns; the second finds it finished.
-
-    Args:
-        pairs: the images.
-        scale: of LR.
-        folder: of this store alone.
-        max_pixels: as for reading.
-        full_check: compare every image's CRC at opening instead of four.
+    `full_check` compares every image's CRC at opening instead of four.
 
     Raises:
         UserError: an image cannot be used, or there is no room; the old store is left as it was.
@@ -122,7 +101,7 @@ def packed(
             f"cannot make {folder}: {error.strerror}. Type data.cache=FOLDER with room, or "
             "data.store=ram."
         ) from error
-    with _locked(folder):
+    with _lock(folder):
         fault = _fault(folder, sources, scale, key, full_check)
         if fault is not None:
             if (folder / "index.json").exists():
@@ -140,9 +119,7 @@ def packed(
     return PackedStore(folder)
 
 
-def _fault(
-    folder: Path, sources: dict[str, list[list[int]]], scale: int, key: str, full: bool
-) -> str | None:
+def _fault(folder: Path, sources: Sources, scale: int, key: str, full: bool) -> str | None:
     """Why the store in `folder` cannot be used for these files; None when it can."""
     path = folder / "index.json"
     if not path.exists():
@@ -165,7 +142,7 @@ def _fault(
     return f"{damaged} in {folder} differs from what was written" if damaged else None
 
 
-def _difference(index: dict[str, Any], sources: dict[str, list[list[int]]], scale: int) -> str:
+def _difference(index: dict[str, Any], sources: Sources, scale: int) -> str:
     if index["scale"] != scale:
         return f"the store was made for x{index['scale']}, now x{scale} is asked for"
     if index["format"] != FORMAT:
@@ -182,20 +159,16 @@ def _difference(index: dict[str, Any], sources: dict[str, list[list[int]]], scal
 
 
 def _pack(
-    checked: list[Checked],
-    sources: dict[str, list[list[int]]],
-    scale: int,
-    folder: Path,
-    key: str,
-    max_pixels: int,
+    checked: list[Checked], sources: Sources, scale: int, folder: Path, key: str, max_pixels: int
 ) -> None:
-    places, total = _layout(checked, sources, scale)
-    partial, journal = folder / f"partial-{key[:12]}.u8", folder / f"partial-{key[:12]}.jsonl"
-    final = folder / f"pixels-{key[:12]}.u8"
+    places, total = layout([item.size for item in checked], scale, _ALIGN)
+    partial, final = folder / f"partial-{key[:12]}.u8", folder / f"pixels-{key[:12]}.u8"
+    journal = partial.with_suffix(".jsonl")
     if final.exists() and not partial.exists():  # killed just before, or damaged since
         final.rename(partial)
     done = _journaled(journal, partial, places, total)
-    missing = total - (_allocated(partial) if partial.exists() else 0)
+    allocated = getattr(partial.stat(), "st_blocks", 0) * 512 if partial.exists() else 0
+    missing = total - allocated
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise UserError(
@@ -214,11 +187,10 @@ def _pack(
             notes.write("\n")  # ends a line that a kill may have cut
 
             def write(number: int) -> None:
-                low, high = decode(checked[number], scale, max_pixels)
-                low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
-                _write(file, low, places[number].lr[0])
-                _write(file, high, places[number].hr[0])
-                done[number] = _crc(low, high)
+                pair = decode(checked[number], scale, max_pixels)
+                for image, place in zip(pair, places[number], strict=True):
+                    _write(file, image, place[0])
+                done[number] = crc(*pair)
                 notes.write(json.dumps([number, done[number]]) + "\n")
                 notes.flush()
 
@@ -227,77 +199,45 @@ def _pack(
         os.fsync(file)
     finally:
         os.close(file)
-    images = [{**vars(place), "crc": done[number]} for number, place in enumerate(places)]
-    _finish(folder, final, partial, journal, images, scale, key, total)
-
-
-def _finish(
-    folder: Path,
-    final: Path,
-    partial: Path,
-    journal: Path,
-    images: list[dict[str, Any]],
-    scale: int,
-    key: str,
-    total: int,
-) -> None:
-    """Name the pixels, replace the index, and only then remove what it replaced."""
-    index = {
-        "format": FORMAT,
-        "key": key,
-        "scale": scale,
-        "pixels": final.name,
-        "bytes": total,
-        "images": images,
-    }
-    draft = folder / "index.json.new"
-    with draft.open("w") as out:
-        json.dump(index, out)
+    names = [item.pair.name for item in checked]
+    images = [
+        {"name": name, "source": sources[name], "lr": lr, "hr": hr, "crc": done[number]}
+        for number, (name, (lr, hr)) in enumerate(zip(names, places, strict=True))
+    ]
+    index = {"format": FORMAT, "key": key, "scale": scale, "pixels": final.name, "bytes": total}
+    # Name the pixels, replace the index, and only then remove what it replaced.
+    with whole(folder / "index.json") as draft, draft.open("w") as out:
+        json.dump({**index, "images": images}, out)
         out.flush()
         os.fsync(out.fileno())
-    partial.rename(final)
-    draft.replace(folder / "index.json")
-    journal.unlink(missing_ok=True)
+        partial.rename(final)
     for old in (*folder.glob("pixels-*.u8"), *folder.glob("partial-*")):
         if old != final:
             old.unlink(missing_ok=True)
 
 
-def _layout(
-    checked: list[Checked], sources: dict[str, list[list[int]]], scale: int
-) -> tuple[list[Place], int]:
-    places, offset = [], 0
-    for item in checked:
-        height, width = item.size
-        low = [offset, height, width]
-        offset = _aligned(offset + height * width * 3)
-        high = [offset, height * scale, width * scale]
-        offset = _aligned(offset + height * width * scale**2 * 3)
-        places.append(Place(item.pair.name, sources[item.pair.name], low, high))
-    return places, offset
-
-
-def _journaled(journal: Path, partial: Path, places: list[Place], total: int) -> dict[int, int]:
+def _journaled(
+    journal: Path, partial: Path, places: list[tuple[Place, Place]], total: int
+) -> dict[int, int]:
     """CRCs of the images that an earlier preparation completed and that are still intact."""
     if not journal.exists() or not partial.exists() or partial.stat().st_size != total:
         return {}
     noted: dict[int, int] = {}
     for line in journal.read_text().splitlines():
         try:
-            number, crc = json.loads(line)
+            number, value = json.loads(line)
         except (ValueError, TypeError):
             continue  # empty, or cut by the kill
-        noted[number] = crc
-    pixels = np.memmap(partial, mode="r", dtype=np.uint8).view(np.ndarray)
+        noted[number] = value
+    pixels = np.memmap(partial, mode="r", dtype=np.uint8)
     return {
-        number: crc
-        for number, crc in noted.items()
-        if _crc(_view(pixels, places[number].lr), _view(pixels, places[number].hr)) == crc
+        number: value
+        for number, value in noted.items()
+        if crc(*(view(pixels, place) for place in places[number])) == value
     }
 
 
-def _sources(pairs: Sequence[Pair]) -> dict[str, list[list[int]]]:
-    """Bytes and modification times of each pair's files."""
+def _sources(pairs: Sequence[Pair]) -> Sources:
     sources = {}
     for pair in pairs:
         stats = [file.stat() for file in (pair.hr, pair.lr) if file is not None]
@@ -305,29 +245,16 @@ def _sources(pairs: Sequence[Pair]) -> dict[str, list[list[int]]]:
     return sources
 
 
-def _key(sources: dict[str, list[list[int]]], scale: int) -> str:
+def _key(sources: Sources, scale: int) -> str:
     text = json.dumps([FORMAT, scale, list(sources.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _view(pixels: np.ndarray, place: list[int]) -> np.ndarray:
-    offset, height, width = place
-    return pixels[offset : offset + height * width * 3].reshape(height, width, 3)
-
-
-def _crc(low: np.ndarray, high: np.ndarray) -> int:
-    return zlib.crc32(high.data, zlib.crc32(low.data))
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGN) * _ALIGN
-
-
 def _write(file: int, data: np.ndarray, offset: int) -> None:
-    view = data.data.cast("B")
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+    rest = data.data.cast("B")
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _reserve(file: int, total: int) -> None:
@@ -340,24 +267,15 @@ def _reserve(file: int, total: int) -> None:
         os.ftruncate(file, total)
 
 
-def _allocated(path: Path) -> int:
-    return getattr(path.stat(), "st_blocks", 0) * 512
-
-
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when its holder dies."""
+def _lock(folder: Path) -> AbstractContextManager[object]:
+    """The folder's lock, held; the system frees it when its holder dies."""
     lock = FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=0.2)
+        return lock.acquire(timeout=0.2)
     except Timeout:
         say(f"another process is preparing {folder}: waiting for it", aside=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

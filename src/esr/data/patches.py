@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from esr.data.augment import Batch
 from esr.data.sampling import Draws, PatchSampler, Schedule
 from esr.data.store import Store
 from esr.errors import UserError
-
-Batch = dict[str, torch.Tensor]
 
 
 class PatchBatches(Dataset):
@@ -22,8 +21,8 @@ class PatchBatches(Dataset):
         schedule: which samples, how large.
         rank: of this process among `world`; each takes consecutive samples of the global batch.
         world: number of processes that share a batch.
-        flips: whether patches are flipped and rotated.
-        colours: whether colours are permuted.
+        flips: flip and rotate by 90 degrees at random.
+        colours: permute the colours at random.
 
     Raises:
         UserError: an image is smaller than the patch, or a batch does not divide by the processes.
@@ -61,10 +60,10 @@ class PatchBatches(Dataset):
 
     def cut(self, draws: Draws, side: int) -> Batch:
         """The drawn patches of LR side `side`."""
-        patches = self.store.patches(draws.image, draws.row, draws.column, side)
+        lr, hr = self.store.patches(draws.image, draws.row, draws.column, side)
         batch = {
-            "lr": patches.lr,
-            "hr": patches.hr,
+            "lr": lr,
+            "hr": hr,
             "code": torch.from_numpy(draws.code * self.flips),
             "seed": torch.from_numpy(draws.seed.copy()),
         }
@@ -83,9 +82,9 @@ class TrainLoader:
     Args:
         batches: what to load.
         length: batches an epoch.
-        position: how many batches were consumed so far.
+        position: asked how many batches were consumed so far.
         workers: processes that load; 0 loads in this one.
-        pin: whether batches are pinned for the transfer to an accelerator.
+        pin: pin batches for the transfer to an accelerator.
     """
 
     def __init__(
@@ -132,22 +131,12 @@ class TrainLoader:
         loader = DataLoader(
             self._batches,
             batch_size=None,
-            sampler=_From(start),
+            sampler=itertools.count(start),
             num_workers=self._workers,
             pin_memory=self._pin,
             worker_init_fn=_one_thread if self._workers else None,
         )
         return iter(loader)
-
-
-class _From:
-    """Batch numbers from a first one on, without end."""
-
-    def __init__(self, start: int):
-        self._start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self._start)
 
 
 def _one_thread(_: int) -> None:

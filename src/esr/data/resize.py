@@ -24,18 +24,10 @@ _ROWS = 32  # output rows a block: small enough to skip most of the band's zeros
 
 
 def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
-    """Resize like MATLAB's `imresize(image, scale, 'bicubic')` on uint8.
+    """Resize like MATLAB's `imresize(image, scale, 'bicubic')` on uint8, (H, W, C) or (H, W).
 
-    Args:
-        image: uint8, (H, W, C) or (H, W).
-        scale: factor of both sides; floats are read as the nearest fraction of a denominator up to
-            1000 (so `1 / 3` is exactly a third).
-
-    Returns:
-        uint8 of (ceil(H * scale), ceil(W * scale)), channels as given.
-
-    Raises:
-        UserError: not uint8, or the scale is not positive.
+    A float scale is read as the nearest fraction of a denominator up to 1000 (so `1 / 3` is exactly
+    a third). Sides become ceil(side * scale); UserError unless uint8 and the scale positive.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise UserError(

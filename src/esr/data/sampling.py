@@ -1,8 +1,9 @@
-"""Which patch is sample number n of a run: a pure function of (seed, n).
+"""Which patch is sample number n of a run, a pure function of (seed, n), and which samples batch b.
 
 Philox is a counter-based generator: its output at any position costs the same, so sample n needs
 no history. That makes batches equal for any number of workers, any store and any number of ranks,
-and a resumed run goes on with the very next patch.
+and a resumed run goes on with the very next patch. Batch and patch sizes may change with the
+optimiser steps.
 """
 
 from bisect import bisect_right
@@ -22,27 +23,18 @@ _DOMAIN = 0x6573722D70617463  # second half of the key: keeps other uses of the 
 class Draws:
     """What was drawn for consecutive samples; every array has one row a sample."""
 
-    image: np.ndarray
-    """Index of the image."""
-    row: np.ndarray
-    """First row of the patch in LR pixels."""
+    image: np.ndarray  # its index
+    row: np.ndarray  # first of the patch, in LR pixels
     column: np.ndarray
-    """First column of the patch in LR pixels."""
-    code: np.ndarray
-    """Element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)."""
-    channels: np.ndarray
-    """Permutation of the colours, 0..5 (`esr.data.augment.permute_channels`)."""
-    seed: np.ndarray
-    """The sample's own seed, int64, for everything random that the device does to it."""
+    code: np.ndarray  # element of the dihedral group, 0..7 (`esr.data.augment.dihedral`)
+    channels: np.ndarray  # permutation of the colours, 0..5 (`esr.data.augment.PERMUTATIONS`)
+    seed: np.ndarray  # the sample's own, int64, for everything random that the device does to it
 
 
 class PatchSampler:
-    """Draws patches from images of given sizes.
+    """Draws patches from LR images of `sizes` (images, 2), height and width.
 
-    Args:
-        sizes: height and width of every LR image, (images, 2).
-        probabilities: of every image; they need not sum to one.
-        seed: of the run.
+    The probabilities of the images need not sum to one.
     """
 
     def __init__(self, sizes: np.ndarray, probabilities: np.ndarray, seed: int):
@@ -83,12 +75,12 @@ def probabilities(
         sizes: LR sizes, (images, 2).
         members: number of images of each set, in the order of `sizes`.
         weights: of each set; None: by its area (or, sampling by image, by its number of images).
-        sampling: within a set, by area (every pixel equally likely) or uniform by image.
+        sampling: of the images within a set.
 
     Raises:
         UserError: some sets have weights and others not, a weight is negative, or all are zero.
     """
-    mass = sizes.prod(axis=1).astype(np.float64) if sampling == "area" else np.ones(len(sizes))
+    mass = masses(sizes, sampling)
     given = [weight for weight in weights if weight is not None]
     if given and len(given) < len(weights):
         raise UserError("either all training sets have a weight or none: set data.train.*.weight")
@@ -101,7 +93,9 @@ def probabilities(
     return np.concatenate(parts) / sum(given)
 
 
-# Batch and patch sizes as they change with the optimiser steps.
+def masses(sizes: np.ndarray, sampling: str) -> np.ndarray:
+    """How likely each image is: by "area", so that every pixel is equally likely, or uniform."""
+    return sizes.prod(axis=1).astype(np.float64) if sampling == "area" else np.ones(len(sizes))
 
 
 Sizes = int | Mapping[int, int]
@@ -113,17 +107,16 @@ class Schedule:
 
     Args:
         batch_size: global number of samples a batch.
-        patch_size: side of the HR patches in pixels, a multiple of `scale`.
-        scale: of the super-resolution.
+        patch_size: side of the HR patches in pixels.
+        scale: of the super-resolution; patches must divide by it.
         accumulate: batches an optimiser step.
 
     Raises:
-        UserError: a size is not positive, a schedule does not begin at step 0, or a patch does not
-            divide by the scale.
+        UserError: a size that cannot be, or a schedule that does not begin at step 0.
     """
 
     def __init__(self, batch_size: Sizes, patch_size: Sizes, scale: int, accumulate: int = 1):
-        self._batch_starts, self._batch_sizes = _steps(batch_size, "data.batch_size", accumulate)
+        self._batch_starts, self.batch_sizes = _steps(batch_size, "data.batch_size", accumulate)
         self._patch_starts, self.patch_sizes = _steps(patch_size, "data.patch_size", accumulate)
         for size in self.patch_sizes:
             if size % scale:
@@ -133,19 +126,14 @@ class Schedule:
                 )
         self._firsts = [0]
         for start, following, size in zip(
-            self._batch_starts, self._batch_starts[1:], self._batch_sizes, strict=False
+            self._batch_starts, self._batch_starts[1:], self.batch_sizes, strict=False
         ):
             self._firsts.append(self._firsts[-1] + (following - start) * size)
-
-    @property
-    def batch_sizes(self) -> list[int]:
-        """Every batch size that occurs."""
-        return self._batch_sizes
 
     def batch(self, number: int) -> tuple[int, int, int]:
         """(first sample, samples, side of the HR patches) of a batch."""
         part = bisect_right(self._batch_starts, number) - 1
-        size = self._batch_sizes[part]
+        size = self.batch_sizes[part]
         first = self._firsts[part] + (number - self._batch_starts[part]) * size
         patch = self.patch_sizes[bisect_right(self._patch_starts, number) - 1]
         return first, size, patch

@@ -73,11 +73,7 @@ class Folder:
         fetch(wanted, self._expected(scale))
 
     def pairs(self, scale: int) -> list[Pair]:
-        """List and pair the files.
-
-        Raises:
-            UserError: a folder is missing or empty, two files share a name, or an LR is missing.
-        """
+        """List and pair the files; UserError where one is missing, or two share a name."""
         if self.hr is None:
             raise UserError(
                 "no training images were named. Type data.train.hr=FOLDER (its LR is made), or "
@@ -113,10 +109,8 @@ class HeldOut:
     """
 
     def __init__(self, source: ImageSet, part: Literal["train", "val"]):
-        self.source = source
-        self.part = part
-        self.name = source.name
-        self.weight = source.weight
+        self.source, self.part = source, part
+        self.name, self.weight = source.name, source.weight
 
     def prepare(self, scale: int) -> None:
         """As the set that is split."""
@@ -146,18 +140,12 @@ class Sample:
     """What a user is told before training."""
 
     TRAIN = (
-        "astronaut.png",
-        "ihc.png",
-        "motorcycle_left.png",
-        "motorcycle_right.png",
-        "rocket.jpg",
-    )
+        "astronaut.png", "ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg",
+    )  # fmt: skip
     VAL = ("chelsea.png", "coffee.png")
 
     def __init__(self, part: Literal["train", "val"], weight: float | None = None):
-        self.part = part
-        self.name = "sample"
-        self.weight = weight
+        self.name, self.part, self.weight = "sample", part, weight
 
     def prepare(self, scale: int) -> None:
         """Nothing to do: the files come with the installation."""
@@ -178,8 +166,7 @@ class Sample:
 def list_images(folder: Path, expected: str) -> dict[str, Path]:
     """Image files below `folder` by name (path without suffix), sorted; hidden files are skipped.
 
-    Raises:
-        UserError: no such folder, no images in it, or two files of one name.
+    UserError, which shows the tree `expected`, if there are none or two of one name.
     """
     if not folder.is_dir():
         raise UserError(

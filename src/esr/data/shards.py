@@ -26,13 +26,16 @@ from filelock import FileLock
 from PIL import Image
 
 from esr.console import bar
+from esr.data.augment import Batch
 from esr.data.images import MAX_PIXELS
+from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.open import default_cache
-from esr.data.patches import Batch, PatchBatches
-from esr.data.sampling import PatchSampler, Schedule
+from esr.data.patches import PatchBatches
+from esr.data.sampling import PatchSampler, Schedule, masses
 from esr.data.sets import Pair
-from esr.data.store import ArrayStore, check, decode
+from esr.data.store import check, decode
 from esr.errors import UserError
+from esr.files import whole
 
 _ORDER = 0x6573722D73686172  # second half of the key of the shards' order
 
@@ -63,17 +66,19 @@ def write_shards(
                     writer.close()
                 shards.append({"file": f"{len(shards):06d}.tar", "names": [], "sizes": []})
                 writer, written = wds.TarWriter(str(folder / shards[-1]["file"])), 0
+            shard = shards[-1]
             low, high = (_png(image) for image in decode(item, scale, max_pixels))
-            key = f"{len(shards[-1]['names']):06d}"
+            key = f"{len(shard['names']):06d}"
             writer.write({"__key__": key, "lr.png": low, "hr.png": high})
             written += len(low) + len(high)
-            shards[-1]["names"].append(item.pair.name)
-            shards[-1]["sizes"].append(list(item.size))
-            advance(1)
+            shard["names"].append(item.pair.name)
+            shard["sizes"].append(list(item.size))
+            advance()
     if writer is not None:
         writer.close()
     path = folder / "shards.json"
-    path.write_text(json.dumps({"scale": scale, "shards": shards}))
+    with whole(path) as part:
+        part.write_text(json.dumps({"scale": scale, "shards": shards}))
     return path
 
 
@@ -107,7 +112,8 @@ class Shards:
                 f"lanes={lanes} and visit={visit} must be positive and keep={keep} at least "
                 f"{2 * lanes}: every lane's shard, and the next"
             )
-        self.url, self.lanes, self.visit, self.keep, self.name = url, lanes, visit, keep, name
+        self.url, self.name = url.rstrip("/"), name
+        self.lanes, self.visit, self.keep = lanes, visit, keep
         base = Path(cache).expanduser() if cache is not None else default_cache()
         self._folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:12]
 
@@ -117,7 +123,7 @@ class Shards:
 
     def index(self, scale: int) -> list[dict]:
         """Names and sizes of all shards' images; UserError when made for another scale."""
-        with _opened(_join(self.url, "shards.json")) as file:
+        with _opened(f"{self.url}/shards.json") as file:
             index = json.load(file)
         if index["scale"] != scale:
             raise UserError(f"{self.url} was made for x{index['scale']}, asked for x{scale}")
@@ -129,47 +135,42 @@ class Shards:
         generator = np.random.Philox(key=key, counter=np.array([cycle, 0, 0, 0], dtype=np.uint64))
         return np.argsort(generator.random_raw(count), kind="stable")
 
-    def open(self, shard: dict, scale: int) -> ArrayStore:
+    def open(self, shard: dict, scale: int) -> MappedStore:
         """The shard's images, mapped from this machine's disk, after fetching where needed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{Path(shard['file']).stem}-x{scale}.u8"
-        places, total = _places(shard["sizes"], scale)
+        places, total = layout(shard["sizes"], scale)
         if not path.exists():
             with FileLock(f"{path}.lock"):
                 if not path.exists():
-                    self._fetch(shard, places, total, path)
+                    for left in self._folder.glob(f".{path.stem}.*"):  # by a killed process
+                        left.unlink()
+                    with whole(path) as part:
+                        self._fetch(shard, places, total).tofile(part)
                     self._make_room(path)
         os.utime(path, (time.time(), path.stat().st_mtime))  # its last use
-        pixels = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)
-        views = [pixels[start : start + h * w * 3].reshape(h, w, 3) for start, h, w in places]
-        return ArrayStore(shard["names"], views[0::2], views[1::2], scale)
+        return MappedStore(shard["names"], path, places, scale)
 
-    def _fetch(
-        self, shard: dict, places: list[tuple[int, int, int]], total: int, path: Path
-    ) -> None:
-        url = _join(self.url, shard["file"])
+    def _fetch(self, shard: dict, places: list[tuple[Place, Place]], total: int) -> np.ndarray:
+        url = f"{self.url}/{shard['file']}"
         pixels = np.empty(total, dtype=np.uint8)
         count = 0
-        dataset = _webdataset().WebDataset(url, shardshuffle=False, empty_check=False)
-        for sample in dataset:
-            for part in ("lr.png", "hr.png"):
-                image = np.asarray(Image.open(io.BytesIO(sample[part])))
-                start, height, width = places[count]
-                if image.shape != (height, width, 3):
-                    raise UserError(f"{url} does not fit its index: upload both again")
-                pixels[start : start + image.size] = image.reshape(-1)
-                count += 1
+        for sample in _webdataset().WebDataset(url, shardshuffle=False, empty_check=False):
+            pair = places[count] if count < len(places) else ()
+            images = [np.asarray(Image.open(io.BytesIO(sample[f"{x}.png"]))) for x in ("lr", "hr")]
+            targets = [view(pixels, place) for place in pair]
+            if [image.shape for image in images] != [target.shape for target in targets]:
+                raise UserError(f"{url} does not fit its index: upload both again")
+            for image, target in zip(images, targets, strict=True):
+                target[:] = image
+            count += 1
         if count != len(places):
-            raise UserError(
-                f"{url} holds {count // 2} of {len(places) // 2} images: upload it again"
-            )
-        partial = path.with_suffix(".partial")
-        pixels.tofile(partial)
-        partial.rename(path)
+            raise UserError(f"{url} holds {count} of {len(places)} images: upload it again")
+        return pixels
 
     def _make_room(self, newest: Path) -> None:
         """Remove the longest unused; whoever still maps one keeps it until they let go."""
-        found = sorted(self._folder.glob("*.u8"), key=lambda path: path.stat().st_atime)
+        found = sorted(self._folder.glob("[!.]*.u8"), key=lambda path: path.stat().st_atime)
         for path in found[: max(0, len(found) - self.keep)]:
             if path != newest:
                 path.unlink(missing_ok=True)
@@ -212,17 +213,16 @@ class ShardBatches(PatchBatches):
                     raise UserError(f"{name} in {shard['file']} is smaller than {patch} pixels")
 
     def __getitem__(self, number: int) -> Batch:
-        """As `PatchBatches`."""
         first, size, patch = self.schedule.batch(number)
         first += self.shift
         lanes, each = self.shards.lanes, size // self.shards.lanes
-        own = lanes // self.world
+        own, drawn, side = lanes // self.world, first // lanes, patch // self.scale
         parts: list[Batch] = []
         for lane in range(self.rank * own, (self.rank + 1) * own):
-            parts += self._lane(lane, first + lane * each, first // lanes, each, patch)
+            parts += self._lane(lane, first + lane * each, drawn, each, side)
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
-    def _lane(self, lane: int, sample: int, drawn: int, count: int, patch: int) -> list[Batch]:
+    def _lane(self, lane: int, sample: int, drawn: int, count: int, side: int) -> list[Batch]:
         """`count` samples of a lane that has drawn `drawn` so far, cut where its shard changes."""
         visit = self.shards.visit
         # Lanes change shards at different times, so that fetching is spread.
@@ -231,45 +231,26 @@ class ShardBatches(PatchBatches):
         while count:
             some = min(count, visit - at % visit)
             store = self._store(at // visit * self.shards.lanes + lane)
-            mass = (
-                store.sizes.prod(axis=1) if self.sampling == "area" else np.ones(len(store.names))
-            )
-            draws = PatchSampler(store.sizes, mass, self.seed).draw(
-                sample, some, patch // self.scale
-            )
+            sampler = PatchSampler(store.sizes, masses(store.sizes, self.sampling), self.seed)
             self.store = store
-            parts.append(self.cut(draws, patch // self.scale))
+            parts.append(self.cut(sampler.draw(sample, some, side), side))
             sample, at, count = sample + some, at + some, count - some
         return parts
 
-    def _store(self, visited: int) -> ArrayStore:
+    def _store(self, visited: int) -> MappedStore:
         cycle, place = divmod(visited, len(self._index))
         return _open(self, int(self.shards.order(self.seed, cycle, len(self._index))[place]))
 
 
 @lru_cache(maxsize=64)
-def _open(batches: ShardBatches, number: int) -> ArrayStore:
+def _open(batches: ShardBatches, number: int) -> MappedStore:
     return batches.shards.open(batches._index[number], batches.scale)
-
-
-def _places(sizes: list[list[int]], scale: int) -> tuple[list[tuple[int, int, int]], int]:
-    """(offset, height, width) of LR, HR, LR, HR, ... and the bytes of all."""
-    places, offset = [], 0
-    for height, width in sizes:
-        for factor in (1, scale):
-            places.append((offset, height * factor, width * factor))
-            offset += height * width * factor**2 * 3
-    return places, offset
 
 
 def _png(image: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(image).save(out, "png", compress_level=1)
     return out.getvalue()
-
-
-def _join(url: str, name: str) -> str:
-    return f"{url.rstrip('/')}/{name}"
 
 
 def _opened(url: str):

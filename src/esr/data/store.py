@@ -10,14 +10,13 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from esr.console import bar
-from esr.data.images import MAX_PIXELS, Header, read_header, read_rgb
+from esr.data.images import MAX_PIXELS, read_header, read_rgb
 from esr.data.resize import imresize
 from esr.data.sets import Pair
 from esr.errors import UserError
@@ -25,13 +24,11 @@ from esr.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 
+ImagePair = tuple[np.ndarray, np.ndarray]
+"""LR and HR image, uint8 (h, w, 3) and (scale*h, scale*w, 3)."""
 
-@dataclass(frozen=True)
-class Patches:
-    """A batch of patches as they lie in the images: uint8, (N, s, s, 3) and (N, S, S, 3)."""
-
-    lr: torch.Tensor
-    hr: torch.Tensor
+Patches = tuple[torch.Tensor, torch.Tensor]
+"""LR and HR patches as they lie in the images, uint8 (N, s, s, 3) and (N, S, S, 3)."""
 
 
 class Store(Protocol):
@@ -41,12 +38,12 @@ class Store(Protocol):
     sizes: np.ndarray
     scale: int
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
         ...
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
-        """Patches at LR positions (row, column) of side `size` in LR pixels."""
+        """Patches of the images at LR positions (row, column), of side `size` in LR pixels."""
         ...
 
     def checksum(self) -> str:
@@ -59,10 +56,7 @@ class Checked:
     """A pair whose files were looked at: they exist, are whole as far as headers tell, and fit."""
 
     pair: Pair
-    size: tuple[int, int]
-    """Height and width of the LR image."""
-    hr: Header
-    lr: Header | None
+    size: tuple[int, int]  # height and width of the LR image
 
 
 def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> list[Checked]:
@@ -82,48 +76,41 @@ def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> li
             raise UserError(
                 f"{pair.hr} is {hr.width}x{hr.height} pixels, too small for x{scale}: remove it"
             )
-        if pair.lr is None:
-            return Checked(pair, size, hr, None)
-        lr = read_header(pair.lr, max_pixels)
-        if (lr.height, lr.width) != size:
+        lr = read_header(pair.lr, max_pixels) if pair.lr is not None else None
+        if lr is not None and (lr.height, lr.width) != size:
             raise UserError(
                 f"{pair.lr} is {lr.width}x{lr.height}, but {pair.hr} is {hr.width}x{hr.height}: at "
                 f"x{scale} its LR must be {size[1]}x{size[0]}. Is it the LR of another scale?"
             )
-        return Checked(pair, size, hr, lr)
+        return Checked(pair, size)
 
     return parallel(look, pairs)
 
 
-def decode(
-    item: Checked, scale: int, max_pixels: int = MAX_PIXELS
-) -> tuple[np.ndarray, np.ndarray]:
-    """LR and HR of a pair; LR is made by MATLAB's bicubic when it is not given."""
-    height, width = item.size
-    hr = read_rgb(item.pair.hr, max_pixels)[: height * scale, : width * scale]
+def decode(item: Checked, scale: int, max_pixels: int = MAX_PIXELS) -> ImagePair:
+    """LR and HR of a pair, contiguous; LR is made by MATLAB's bicubic when it is not given."""
+    hr = np.ascontiguousarray(_read_hr(item, scale, max_pixels))
     if item.pair.lr is None:
         return imresize(hr, 1 / scale), hr
     return read_rgb(item.pair.lr, max_pixels), hr
 
 
+def _read_hr(item: Checked, scale: int, max_pixels: int) -> np.ndarray:
+    height, width = item.size
+    return read_rgb(item.pair.hr, max_pixels)[: height * scale, : width * scale]
+
+
 class ArrayStore:
-    """Pairs that lie as arrays in memory (or in a mapped file)."""
+    """Pairs that lie as arrays in memory."""
 
-    def __init__(
-        self,
-        names: list[str],
-        lr: Sequence[np.ndarray],
-        hr: Sequence[np.ndarray],
-        scale: int,
-    ):
-        self.names = names
-        self.scale = scale
-        self.sizes = np.array([image.shape[:2] for image in lr], dtype=np.int64)
-        self._lr, self._hr = lr, hr
+    def __init__(self, names: list[str], pairs: Sequence[ImagePair], scale: int):
+        self.names, self.scale = names, scale
+        self.sizes = np.array([lr.shape[:2] for lr, _ in pairs], dtype=np.int64)
+        self._pairs = pairs
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
-        return self._lr[index], self._hr[index]
+        return self._pairs[index]
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
         """Copy patches out of the arrays."""
@@ -131,21 +118,17 @@ class ArrayStore:
         lr = torch.empty((len(image), size, size, 3), dtype=torch.uint8)
         hr = torch.empty((len(image), large, large, 3), dtype=torch.uint8)
         low, high = lr.numpy(), hr.numpy()
-        for n, (i, y, x) in enumerate(
-            zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
-        ):
-            low[n] = self._lr[i][y : y + size, x : x + size]
+        positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
+        for n, (i, y, x) in enumerate(positions):
+            whole_lr, whole_hr = self._pairs[i]
+            low[n] = whole_lr[y : y + size, x : x + size]
             top, left = y * scale, x * scale
-            high[n] = self._hr[i][top : top + large, left : left + large]
-        return Patches(lr, hr)
+            high[n] = whole_hr[top : top + large, left : left + large]
+        return lr, hr
 
     def checksum(self) -> str:
         """SHA-256 over names and the CRC-32 of all pixels."""
-        crcs = [
-            zlib.crc32(hr.data, zlib.crc32(lr.data))
-            for lr, hr in zip(self._lr, self._hr, strict=True)
-        ]
-        return fingerprint(self.names, crcs)
+        return fingerprint(self.names, [crc(*pair) for pair in self._pairs])
 
 
 def load(checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS) -> ArrayStore:
@@ -153,10 +136,7 @@ def load(checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS) -
     decoded = parallel(
         lambda item: decode(item, scale, max_pixels), checked, f"reading {len(checked)} images"
     )
-    names = [item.pair.name for item in checked]
-    lr = [np.ascontiguousarray(low) for low, _ in decoded]
-    hr = [np.ascontiguousarray(high) for _, high in decoded]
-    return ArrayStore(names, lr, hr, scale)
+    return ArrayStore([item.pair.name for item in checked], decoded, scale)
 
 
 class FileStore:
@@ -169,32 +149,29 @@ class FileStore:
         self._checked = list(checked)
         self._max_pixels = max_pixels
 
-    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, index: int) -> ImagePair:
         """The whole LR and HR image."""
         return decode(self._checked[index], self.scale, self._max_pixels)
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
         """Decode, cut, and make the LR of what was cut unless it is given."""
-        cut = [
-            self._patch(i, y, x, size)
-            for i, y, x in zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
-        ]
-        lr = np.stack([low for low, _ in cut])
-        hr = np.stack([high for _, high in cut])
-        return Patches(torch.from_numpy(lr), torch.from_numpy(hr))
+        positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
+        cut = [self._patch(i, y, x, size) for i, y, x in positions]
+        lr, hr = (torch.from_numpy(np.stack(images)) for images in zip(*cut, strict=True))
+        return lr, hr
 
     def checksum(self) -> str:
         """SHA-256 over names and bytes of the files; differs from a decoded store's."""
-        crcs = parallel(
-            lambda item: [_crc(file) for file in (item.pair.hr, item.pair.lr) if file],
-            self._checked,
-        )
-        return fingerprint(self.names, crcs)
 
-    def _patch(self, index: int, y: int, x: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        def crcs(item: Checked) -> list[int]:
+            files = [file for file in (item.pair.hr, item.pair.lr) if file is not None]
+            return [zlib.crc32(file.read_bytes()) for file in files]
+
+        return fingerprint(self.names, parallel(crcs, self._checked))
+
+    def _patch(self, index: int, y: int, x: int, size: int) -> ImagePair:
         item, scale = self._checked[index], self.scale
-        height, width = item.size
-        full = read_rgb(item.pair.hr, self._max_pixels)[: height * scale, : width * scale]
+        full = _read_hr(item, scale, self._max_pixels)
         if item.pair.lr is not None:
             low = read_rgb(item.pair.lr, self._max_pixels)[y : y + size, x : x + size]
         else:
@@ -214,8 +191,7 @@ class JoinedStore(ArrayStore):
         stores = list(parts.values())
         super().__init__(
             [f"{title}/{name}" for title, store in parts.items() for name in store.names],
-            [image for store in stores for image in store._lr],
-            [image for store in stores for image in store._hr],
+            [pair for store in stores for pair in store._pairs],
             stores[0].scale,
         )
         self._parts = dict(parts)
@@ -230,6 +206,11 @@ class JoinedStore(ArrayStore):
 
     def __setstate__(self, parts: dict[str, ArrayStore]) -> None:
         self.__init__(parts)
+
+
+def crc(lr: np.ndarray, hr: np.ndarray) -> int:
+    """CRC-32 of both images of a pair."""
+    return zlib.crc32(hr.data, zlib.crc32(lr.data))
 
 
 def fingerprint(names: Sequence[str], values: Sequence[object]) -> str:
@@ -254,7 +235,7 @@ def parallel(
             results = []
             for future in futures:
                 results.append(future.result())
-                advance(1)
+                advance()
             return results
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -264,7 +245,3 @@ def parallel(
 def cpus() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _crc(path: Path) -> int:
-    return zlib.crc32(path.read_bytes())

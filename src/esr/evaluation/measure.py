@@ -120,7 +120,7 @@ class Fidelity:
         return found
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep a tensor and be trained on
 def fidelity(
     net: nn.Module,
     data: ValidationData,

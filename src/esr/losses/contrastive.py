@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esr.errors import UserError
+from esr.losses.arguments import Weight
 from esr.losses.weighted import Loss
 
 
@@ -33,23 +34,17 @@ class RandomFeatures(nn.Module):
 
     The weights are drawn on the CPU by a generator of their own: they depend on `seed` alone, not
     on the device or on the random numbers of the run. They are buffers that no checkpoint holds.
-
-    Args:
-        widths: output channels of the two convolutions.
-        seed: seed of the weights.
-        padding: zero padding of both convolutions in pixels.
-        data_range: images in [0, 1] are seen in [0, data_range].
     """
 
-    first: torch.Tensor
-    second: torch.Tensor
+    first: Tensor
+    second: Tensor
 
     def __init__(
         self,
-        widths: Sequence[int] = (3, 3),
+        widths: Sequence[int] = (3, 3),  # of the two convolutions' outputs
         seed: int = 0,
-        padding: int = 0,
-        data_range: float = 1.0,
+        padding: int = 0,  # with zeros, of both convolutions, in pixels
+        data_range: float = 1.0,  # images in [0, 1] are seen in [0, data_range]
     ):
         super().__init__()
         if len(widths) != 2 or min(widths) < 1:
@@ -59,20 +54,16 @@ class RandomFeatures(nn.Module):
                 f"the extractor needs a positive data_range, such as 1 or 255; got {data_range}"
             )
         generator = torch.Generator("cpu").manual_seed(seed)
-        for name, channels, width in (
-            ("first", 3, widths[0]),
-            ("second", widths[0], widths[1]),
-        ):
+        for name, channels, width in (("first", 3, widths[0]), ("second", *widths)):
             kernel = torch.empty(width, channels, 3, 3, device="cpu")
             nn.init.kaiming_normal_(kernel, generator=generator)
             self.register_buffer(name, kernel, persistent=False)
         self.padding, self.data_range = padding, data_range
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map RGB (N, 3, H, W) to the features after the tanh and after the second convolution."""
-        shallow = torch.tanh(
-            F.conv2d(x * self.data_range, self.first.to(x.dtype), padding=self.padding)
-        )
+        x = F.conv2d(x * self.data_range, self.first.to(x.dtype), padding=self.padding)
+        shallow = torch.tanh(x)
         return shallow, F.conv2d(shallow, self.second.to(x.dtype), padding=self.padding)
 
 
@@ -82,33 +73,23 @@ class Contrastive(Loss):
     Distances are mean absolute differences d. Per layer: `d(anchor, positive) / (d(anchor,
     negative) + eps)`, or their difference. Gradients pass through the anchor only.
 
-    Args:
-        form: "ratio" or "difference" (unbounded below: keep its weight small).
-        widths: channels of the extractor's two layers.
-        layer_weights: weights of the two layers.
-        seed: seed of the extractor.
-        padding: zero padding of the extractor in pixels.
-        data_range: images in [0, 1] reach the extractor in [0, data_range]. RLFN's released weights
-            work on 0..255, where the tanh is nearly a sign; what its training used is not known.
-        negatives: how many negatives an anchor has: its own enlarged input and those of the next
-            images of the batch; their distances are averaged. 1 is RLFN's, several are CSD's way.
-        eps: keeps the ratio finite.
-        weight: factor of this term in the sum.
+    RLFN's released weights work on 0..255, where the extractor's tanh is nearly a sign; what its
+    training used for `data_range` is not known. With several `negatives` an anchor has those of
+    the next images of the batch beside its own enlarged input, and their distances are averaged:
+    1 is RLFN's, several are CSD's way.
     """
-
-    needs_lr = True
 
     def __init__(
         self,
-        form: Literal["ratio", "difference"] = "ratio",
-        widths: Sequence[int] = (3, 3),
+        form: Literal["ratio", "difference"] = "ratio",  # a difference has no bound below
+        widths: Sequence[int] = (3, 3),  # the extractor's, like seed, padding and data_range
         layer_weights: Sequence[float] = (1.0, 1.0),
         seed: int = 0,
         padding: int = 0,
         data_range: float = 1.0,
         negatives: int = 1,
-        eps: float = 1e-7,
-        weight: float = 1e-4,
+        eps: float = 1e-7,  # keeps the ratio finite
+        weight: Weight = 1e-4,  # keep it small, above all for a difference
     ):
         super().__init__(weight)
         if form not in ("ratio", "difference"):
@@ -121,8 +102,8 @@ class Contrastive(Loss):
         self.negatives = negatives
         self.eps = eps
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum over the two layers.
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
+        """Sum over the two layers, weighted.
 
         Raises:
             UserError: the batch has fewer images than negatives are asked for.

@@ -1,50 +1,42 @@
 """Distillation: a frozen teacher supervises the output or the features of the student.
 
-All terms take `teacher` (a network, or a function that makes it: in a configuration, see
-`esr.zoo.open.load`) and `precision`. Features are named as in the networks, "blocks.3"; `pairs`
-maps modules of the student to those of the teacher, which must have the same height and width.
+Features are named as in the networks, "blocks.3". In a configuration `esr.zoo.open.teacher` makes
+the teacher.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esr.errors import UserError
+from esr.losses.arguments import Distance, Pairs, Precision, TeacherSource, Weight
 from esr.losses.teacher import Features, Teacher, feature_shapes
 from esr.losses.weighted import Loss
 
-TeacherSource = nn.Module | Callable[[], nn.Module]
-Precision = Literal["32", "bf16", "16"]
 DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 class OutputDistillation(Loss):
-    """Distance between the outputs of student and teacher.
+    """Distance between the outputs of student and teacher; the target is not looked at."""
 
-    Args:
-        teacher: a network of the student's scale, or a function that makes it.
-        distance: "l1" or "l2".
-        precision: of the teacher's arithmetic.
-        weight: factor of this term in the sum.
-    """
-
-    needs_lr = True
+    taps: Sequence[str] = ()  # the teacher's modules whose outputs are read
 
     def __init__(
         self,
         teacher: TeacherSource,
-        distance: Literal["l1", "l2"] = "l1",
+        distance: Distance = "l1",
         precision: Precision = "32",
-        weight: float = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(weight)
+        if distance not in DISTANCES:
+            raise UserError(f"distance is one of {', '.join(DISTANCES)}, got {distance!r}")
         # Given as a module it must not become a submodule: it would be trained and saved.
         self._source = _Held(teacher)
         self._precision: Precision = precision
-        self._distance = _distance(distance)
+        self._distance = DISTANCES[distance]
         self._teacher: Teacher | None = None
 
     def bind(self, student: nn.Module) -> None:
@@ -53,27 +45,24 @@ class OutputDistillation(Loss):
         Raises:
             UserError: the teacher has another scale than the student.
         """
-        self._ready(student, taps=())
-
-    def _ready(self, student: nn.Module, taps: Sequence[str]) -> Teacher:
-        teacher = Teacher(self._source.value, self._precision, taps)
-        scale = getattr(student, "scale", None)
-        if None not in (scale, teacher.scale) and scale != teacher.scale:
+        teacher = Teacher(self._source.value, self._precision, self.taps)
+        scale, other = (getattr(net, "scale", None) for net in (student, teacher.net))
+        if None not in (scale, other) and scale != other:  # where the networks state them
             raise UserError(
-                f"the teacher ({type(teacher.net).__name__}) upscales by {teacher.scale}, the "
+                f"the teacher ({type(teacher.net).__name__}) upscales by {other}, the "
                 f"student ({type(student).__name__}) by {scale}: choose a teacher of scale {scale}"
             )
         self._teacher = teacher
-        return teacher
 
-    def _ask(self, lr: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    @property
+    def teacher(self) -> Teacher:
+        """The network that `bind` made ready."""
         if self._teacher is None:
             raise RuntimeError("call bind(student) before the first step")
-        return self._teacher(lr)
+        return self._teacher
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the distance to the teacher's output; the target is not looked at."""
-        return self._distance(sr, self._ask(lr)[0])
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
+        return self._distance(sr, self.teacher(lr)[0])
 
 
 class FeatureDistillation(OutputDistillation):
@@ -81,13 +70,6 @@ class FeatureDistillation(OutputDistillation):
 
     Where the widths differ, a trainable 1x1 convolution of this loss maps the student's features
     onto the teacher's width; it is optimised with the network and not part of it.
-
-    Args:
-        teacher: a network of the student's scale, or a function that makes it.
-        pairs: student's module -> teacher's module.
-        distance: "l1" or "l2".
-        precision: of the teacher's arithmetic.
-        weight: factor of this term in the sum.
     """
 
     adapted = True
@@ -95,15 +77,16 @@ class FeatureDistillation(OutputDistillation):
     def __init__(
         self,
         teacher: TeacherSource,
-        pairs: Mapping[str, str],
-        distance: Literal["l1", "l2"] = "l1",
+        pairs: Pairs,
+        distance: Distance = "l1",
         precision: Precision = "32",
-        weight: float = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(teacher, distance, precision, weight)
         if not pairs:
             raise UserError("feature distillation needs pairs, such as {blocks.3: blocks.5}")
         self.pairs = dict(pairs)
+        self.taps = list(self.pairs.values())
         self.adapters = nn.ModuleList()
         self._features: Features | None = None
 
@@ -114,10 +97,10 @@ class FeatureDistillation(OutputDistillation):
             UserError: a module does not exist, its output is not an image-like tensor, or the
                 sizes of a pair differ.
         """
-        teacher = self._ready(student, list(self.pairs.values()))
+        super().bind(student)
         self._features = Features(student, self.pairs, training_only=True, role="student")
         ours = feature_shapes(student, self._features)
-        theirs = feature_shapes(teacher.net, teacher._features)
+        theirs = feature_shapes(self.teacher.net, self.teacher._features)
         self.adapters = nn.ModuleList()
         for mine, its in self.pairs.items():
             a, b = ours[mine], theirs[its]
@@ -129,26 +112,26 @@ class FeatureDistillation(OutputDistillation):
             needed = self.adapted and a[0] != b[0]
             self.adapters.append(nn.Conv2d(a[0], b[0], 1) if needed else nn.Identity())
 
-    def features(
-        self, lr: torch.Tensor
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Return the teacher's output and (adapted student, teacher) features of every pair."""
-        sr, theirs = self._ask(lr)
+    def features(self, lr: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The teacher's output and (adapted student, teacher) features of every pair."""
+        sr, theirs = self.teacher(lr)
         ours = self._features.take() if self._features else {}
         if not ours:
             raise RuntimeError(
                 "no features: the student must have run in training mode just before"
             )
-        dtype = sr.dtype
         return sr, [
-            (adapter(ours[mine].to(dtype)), theirs[its])
+            (adapter(ours[mine].to(sr.dtype)), theirs[its])
             for adapter, (mine, its) in zip(self.adapters, self.pairs.items(), strict=True)
         ]
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the mean distance over pairs."""
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        """The distance of one pair of features."""
+        return self._distance(a, b)
+
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         _, pairs = self.features(lr)
-        return torch.stack([self._distance(a, b) for a, b in pairs]).mean()
+        return torch.stack([self.compare(a, b) for a, b in pairs]).mean()
 
 
 class AffinityDistillation(FeatureDistillation):
@@ -157,14 +140,6 @@ class AffinityDistillation(FeatureDistillation):
     The features' cosine similarity between every two places, so that widths need not agree.
     Features are averaged over a grid first: the affinity of all places grows with the fourth
     power of the side.
-
-    Args:
-        teacher: a network of the student's scale, or a function that makes it.
-        pairs: student's module -> teacher's module.
-        grid: places per side, at most.
-        distance: "l1" or "l2".
-        precision: of the teacher's arithmetic.
-        weight: factor of this term in the sum.
     """
 
     adapted = False
@@ -172,26 +147,23 @@ class AffinityDistillation(FeatureDistillation):
     def __init__(
         self,
         teacher: TeacherSource,
-        pairs: Mapping[str, str],
-        grid: int = 24,
-        distance: Literal["l1", "l2"] = "l1",
+        pairs: Pairs,
+        grid: int = 24,  # places per side, at most
+        distance: Distance = "l1",
         precision: Precision = "32",
-        weight: float = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(teacher, pairs, distance, precision, weight)
         self.grid = grid
 
-    def affinity(self, features: torch.Tensor) -> torch.Tensor:
+    def affinity(self, features: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, P, P), P the number of places."""
         height, width = (min(self.grid, side) for side in features.shape[-2:])
         places = F.normalize(F.adaptive_avg_pool2d(features, (height, width)).flatten(2), dim=1)
         return places.transpose(1, 2) @ places
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the mean distance over pairs."""
-        _, pairs = self.features(lr)
-        values = [self._distance(self.affinity(a), self.affinity(b)) for a, b in pairs]
-        return torch.stack(values).mean()
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        return self._distance(self.affinity(a), self.affinity(b))
 
 
 class MultiAnchorDistillation(FeatureDistillation):
@@ -200,26 +172,17 @@ class MultiAnchorDistillation(FeatureDistillation):
     DIPNet (NTIRE 2023) names the method; its formula could not be read, so this is our own: every
     anchor is a pair of modules with a weight, and its distance is divided by the standard
     deviation of the teacher's features, which makes depths comparable.
-
-    Args:
-        teacher: a network of the student's scale, or a function that makes it.
-        pairs: student's module -> teacher's module, one an anchor.
-        anchor_weights: one a pair; equal when not given.
-        output_weight: of the distance between the outputs.
-        distance: "l1" or "l2".
-        precision: of the teacher's arithmetic.
-        weight: factor of this term in the sum.
     """
 
     def __init__(
         self,
         teacher: TeacherSource,
-        pairs: Mapping[str, str],
-        anchor_weights: Sequence[float] | None = None,
-        output_weight: float = 1.0,
-        distance: Literal["l1", "l2"] = "l1",
+        pairs: Pairs,  # one an anchor
+        anchor_weights: Sequence[float] | None = None,  # one a pair; equal shares of 1 by default
+        output_weight: Weight = 1.0,  # of the distance between the outputs
+        distance: Distance = "l1",
         precision: Precision = "32",
-        weight: float = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(teacher, pairs, distance, precision, weight)
         self.anchor_weights = list(anchor_weights or [1 / len(self.pairs)] * len(self.pairs))
@@ -229,13 +192,15 @@ class MultiAnchorDistillation(FeatureDistillation):
             )
         self.output_weight = output_weight
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum over anchors and output."""
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        spread = b.std() + 1e-6
+        return self._distance(a / spread, b / spread)
+
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         theirs, pairs = self.features(lr)
         total = self.output_weight * self._distance(sr, theirs)
         for weight, (a, b) in zip(self.anchor_weights, pairs, strict=True):
-            spread = b.std() + 1e-6
-            total = total + weight * self._distance(a / spread, b / spread)
+            total = total + weight * self.compare(a, b)
         return total
 
 
@@ -247,9 +212,3 @@ class _Held:
 
     def __deepcopy__(self, memo: dict[int, object]) -> "_Held":
         return self
-
-
-def _distance(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    if name not in DISTANCES:
-        raise UserError(f"distance is one of {', '.join(DISTANCES)}, got {name!r}")
-    return DISTANCES[name]

@@ -6,48 +6,45 @@ All filters are depthwise 3x3 with zero padding, in units of the image's range [
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esr.errors import UserError
+from esr.losses.arguments import Weight
 from esr.losses.weighted import Loss
 
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
-SOBEL_Y = ((-1.0, -2.0, -1.0), (0.0, 0.0, 0.0), (1.0, 2.0, 1.0))
+SOBEL_Y = tuple(zip(*SOBEL_X, strict=True))
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 GREY = (0.2989, 0.5870, 0.1140)
 
 
 class Filters(nn.Module):
-    """Several 3x3 filters on every channel: (N, C, H, W) -> (N, C * filters, H, W)."""
+    """Several 3x3 filters on every channel: (N, C, H, W) -> (N, C * filters, H, W).
 
-    kernels: torch.Tensor
+    The responses of one channel lie side by side.
+    """
+
+    kernels: Tensor
 
     def __init__(self, *kernels: tuple[tuple[float, ...], ...]):
         super().__init__()
         self.register_buffer("kernels", torch.tensor(kernels)[:, None], persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the responses, those of one channel side by side."""
+    def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
         kernels = self.kernels.to(x.dtype).repeat(channels, 1, 1, 1)
         return F.conv2d(x, kernels, padding=1, groups=channels)
 
 
 class Edge(Loss):
-    """Mean absolute difference of the Sobel (x and y) or Laplacian responses.
+    """Mean absolute difference of the first (Sobel, x and y) or second (Laplacian) derivatives."""
 
-    Args:
-        operator: "sobel": first derivatives; "laplacian": second.
-        weight: factor of this term in the sum.
-    """
-
-    def __init__(self, operator: Literal["sobel", "laplacian"] = "sobel", weight: float = 0.1):
+    def __init__(self, operator: Literal["sobel", "laplacian"] = "sobel", weight: Weight = 0.1):
         super().__init__(weight)
         self.filters = Filters(SOBEL_X, SOBEL_Y) if operator == "sobel" else Filters(LAPLACIAN)
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the mean over pixels, channels and filters."""
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         return self.filters(sr - hr).abs().mean()
 
 
@@ -58,24 +55,17 @@ class GradientVariance(Loss):
     in patches side by side, variances with `n - 1`; one term per filter, weighted and added. EFDN
     (NTIRE 2022) adds the Laplacian and weighs the three by the shares that its edge-oriented
     blocks have learned, about 1e-3 each; its authors report that 1e-3 for all does as well.
-
-    Args:
-        sobel_x: weight of the horizontal derivative.
-        sobel_y: weight of the vertical derivative.
-        laplacian: weight of the second derivative.
-        patch: side of a patch in pixels; what is left over at the right and bottom is ignored.
-        weight: factor of this term in the sum.
     """
 
-    shares: torch.Tensor
+    shares: Tensor
 
     def __init__(
         self,
-        sobel_x: float = 1.0,
-        sobel_y: float = 1.0,
-        laplacian: float = 0.0,
-        patch: int = 8,
-        weight: float = 0.01,
+        sobel_x: Weight = 1.0,  # of the horizontal derivative
+        sobel_y: Weight = 1.0,  # of the vertical one
+        laplacian: Weight = 0.0,  # of the second derivative
+        patch: int = 8,  # side in pixels; what is left over at the right and bottom is ignored
+        weight: Weight = 0.01,
     ):
         super().__init__(weight)
         shares = {SOBEL_X: sobel_x, SOBEL_Y: sobel_y, LAPLACIAN: laplacian}
@@ -86,8 +76,12 @@ class GradientVariance(Loss):
         self.register_buffer("shares", torch.tensor(list(used.values())), persistent=False)
         self.patch = patch
 
-    def variances(self, image: torch.Tensor) -> torch.Tensor:
-        """Return (N, filters, rows, columns), the variance within each patch of an RGB image."""
+    def variances(self, image: Tensor) -> Tensor:
+        """(N, filters, rows, columns), the variance within each patch of an RGB image.
+
+        Raises:
+            UserError: the image is smaller than a patch.
+        """
         red, green, blue = image.split(1, dim=1)
         maps = self.filters(GREY[0] * red + GREY[1] * green + GREY[2] * blue)
         size = self.patch
@@ -102,22 +96,16 @@ class GradientVariance(Loss):
         tiles = tiles.unflatten(3, (columns, size)).unflatten(2, (rows, size))
         return tiles.var(dim=(3, 5))
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum over filters of the mean squared difference."""
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         difference = (self.variances(sr) - self.variances(hr)).square().mean(dim=(0, 2, 3))
         return (difference * self.shares).sum()
 
 
 class TotalVariation(Loss):
-    """Mean absolute difference of neighbouring pixels of the output: a penalty on noise.
+    """Mean absolute difference of neighbouring pixels of the output: a penalty on noise."""
 
-    Args:
-        weight: factor of this term in the sum.
-    """
-
-    def __init__(self, weight: float = 1e-4):
+    def __init__(self, weight: Weight = 1e-4):
         super().__init__(weight)
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the horizontal and the vertical mean."""
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         return sr.diff(dim=-1).abs().mean() + sr.diff(dim=-2).abs().mean()

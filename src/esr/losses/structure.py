@@ -5,10 +5,11 @@ authors' code. The metric `val/ssim_y` is on 8-bit luminance and is another numb
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esr.errors import UserError
+from esr.losses.arguments import Weight
 from esr.losses.weighted import Loss
 
 C1, C2 = 0.01**2, 0.03**2
@@ -18,7 +19,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 class _Window(nn.Module):
     """A separable Gaussian, valid region."""
 
-    taps: torch.Tensor
+    taps: Tensor
 
     def __init__(self, size: int, sigma: float):
         super().__init__()
@@ -27,7 +28,7 @@ class _Window(nn.Module):
         self.register_buffer("taps", taps / taps.sum(), persistent=False)
         self.size = size
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
         taps = self.taps.to(x).expand(channels, 1, 1, -1)
         x = F.conv2d(x, taps, groups=channels)
@@ -35,22 +36,16 @@ class _Window(nn.Module):
 
 
 class SSIM(Loss):
-    """One minus the mean structural similarity.
-
-    Args:
-        window: side of the window in pixels.
-        sigma: standard deviation of the Gaussian in pixels.
-        weight: factor of this term in the sum.
-    """
+    """One minus the mean structural similarity; side and sigma of the window in pixels."""
 
     scales = 1
 
-    def __init__(self, window: int = 11, sigma: float = 1.5, weight: float = 1.0):
+    def __init__(self, window: int = 11, sigma: float = 1.5, weight: Weight = 1.0):
         super().__init__(weight)
         self.window = _Window(window, sigma)
 
-    def similarity(self, sr: torch.Tensor, hr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return SSIM and its contrast-structure part, each (N, C)."""
+    def similarity(self, sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """SSIM and its contrast-structure part, each (N, C)."""
         channels = sr.shape[1]
         moments = self.window(torch.cat([sr, hr, sr * sr, hr * hr, sr * hr], dim=1))
         x, y, xx, yy, xy = moments.unflatten(1, (5, channels)).unbind(1)
@@ -58,8 +53,12 @@ class SSIM(Loss):
         luminance = (2 * x * y + C1) / (x * x + y * y + C1)
         return (luminance * contrast).mean(dim=(2, 3)), contrast.mean(dim=(2, 3))
 
-    def forward(self, sr: torch.Tensor, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """Return `1 - SSIM`, averaged over images and channels.
+    def index(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """The similarity of every image and channel, (N, C)."""
+        return self.similarity(sr, hr)[0]
+
+    def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
+        """Average `1 - index` over images and channels.
 
         Raises:
             UserError: the images are smaller than the window needs.
@@ -72,18 +71,16 @@ class SSIM(Loss):
             )
         return 1 - self.index(sr, hr).mean()
 
-    def index(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        """Return the similarity of every image and channel, (N, C)."""
-        return self.similarity(sr, hr)[0]
-
 
 class MSSSIM(SSIM):
-    """One minus the multi-scale structural similarity over five scales, halved by averaging."""
+    """One minus the multi-scale structural similarity, a product over five scales.
+
+    Each scale is half the one before, by averaging.
+    """
 
     scales = len(SCALE_WEIGHTS)
 
-    def index(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        """Return the product over scales, (N, C)."""
+    def index(self, sr: Tensor, hr: Tensor) -> Tensor:
         result = sr.new_ones(())
         for at, power in enumerate(SCALE_WEIGHTS):
             whole, contrast = self.similarity(sr, hr)

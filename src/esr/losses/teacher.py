@@ -1,13 +1,15 @@
 """What distillation needs around the networks: a frozen teacher, and features read by name."""
 
 import copy
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esr.errors import UserError
+from esr.losses.arguments import Precision, TeacherSource
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -15,20 +17,20 @@ PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 class Features:
     """The outputs of named modules of a network, kept from its last forward pass.
 
-    Args:
-        net: the network; hooks stay on it.
-        names: module names as in `net.named_modules()`, such as "blocks.3".
-        training_only: keep nothing in evaluation mode or without gradients.
-        role: what the network is called in messages.
+    The hooks stay on the network. With `training_only` nothing is kept in evaluation mode or
+    without gradients.
     """
 
     def __init__(
-        self, net: nn.Module, names: Iterable[str], training_only: bool, role: str = "network"
+        self,
+        net: nn.Module,
+        names: Iterable[str],  # as in `net.named_modules()`, such as "blocks.3"
+        training_only: bool,
+        role: str = "network",  # what messages call it
     ):
         modules = dict(net.named_modules())
-        self.values: dict[str, torch.Tensor] = {}
+        self.values: dict[str, Tensor] = {}
         self.training_only = training_only
-        self.role = role
         for name in names:
             if not name or name not in modules:
                 known = [key for key in modules if key and key.count(".") <= 1]
@@ -36,9 +38,14 @@ class Features:
                     f"the {role} ({type(net).__name__}) has no module {name!r}; it has: "
                     f"{', '.join(known)}"
                 )
-            modules[name].register_forward_hook(_Hook(self, name))
+            # A method, not a closure: in a copy of the network it keeps for the copied features.
+            modules[name].register_forward_hook(partial(self._keep, name))
 
-    def take(self) -> dict[str, torch.Tensor]:
+    def _keep(self, name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        if not self.training_only or (module.training and torch.is_grad_enabled()):
+            self.values[name] = output
+
+    def take(self) -> dict[str, Tensor]:
         """Return name -> features and forget them."""
         values, self.values = self.values, {}
         return values
@@ -51,35 +58,19 @@ class Features:
         return twin
 
 
-class _Hook:
-    """Stores a module's output under its name."""
-
-    def __init__(self, features: Features, name: str):
-        self.features = features
-        self.name = name
-
-    def __call__(self, module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        if not self.features.training_only or (module.training and torch.is_grad_enabled()):
-            self.features.values[self.name] = output
-
-
 class Teacher:
     """A frozen network: evaluation mode, no gradients, never optimised, copied or saved.
 
     It is no `nn.Module`, so that the loss which holds it does not own its weights; it follows the
     batches to their device, and a copy of the loss (as an average of weights makes) shares it.
-
-    Args:
-        net: the network, or a function that makes it, called at once.
-        precision: "32", "bf16" or "16": of the teacher's own arithmetic; its results are float32.
-        taps: modules whose outputs `features` returns.
+    Whatever its own precision, its results are float32.
     """
 
     def __init__(
         self,
-        net: nn.Module | Callable[[], nn.Module],
-        precision: Literal["32", "bf16", "16"] = "32",
-        taps: Iterable[str] = (),
+        net: TeacherSource,
+        precision: Precision = "32",
+        taps: Iterable[str] = (),  # modules whose outputs are features
     ):
         if precision not in PRECISIONS:
             raise UserError(f"teacher precision is one of {', '.join(PRECISIONS)}: {precision!r}")
@@ -88,13 +79,8 @@ class Teacher:
         self._features = Features(self.net, taps, training_only=False, role="teacher")
         self._device: torch.device | None = None
 
-    @property
-    def scale(self) -> int | None:
-        """Upscaling factor, where the network states it."""
-        return getattr(self.net, "scale", None)
-
     @torch.no_grad()
-    def __call__(self, lr: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, lr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Super-resolve (N, 3, H, W): the output and the tapped features, detached, in float32."""
         if self._device != lr.device:
             self.net.to(lr.device)

@@ -15,8 +15,7 @@ memory; only one that needs real values runs for real.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +24,7 @@ from torch.func import functional_call
 
 from esr.errors import UserError
 from esr.metrics.operators import OperatorCounter
+from esr.metrics.untouched import untouched
 
 COUNTERS = {
     "ntire2022": "hooks",
@@ -63,60 +63,48 @@ def complexity(
 ) -> Complexity:
     """Count the cost of one forward pass in evaluation mode; the network is left as it was.
 
-    Args:
-        net: takes RGB (1, 3, H, W).
-        size: height and width of the input in pixels.
-        counter: one of `COUNTERS`.
-
-    Raises:
-        UserError: the counter is unknown, or the network cannot take an input of this size.
+    `net` takes RGB (1, 3, H, W), here of `size` (height, width); UserError if it cannot take that
+    size, or if the counter is none of `COUNTERS`.
     """
     if counter not in COUNTERS:
         raise UserError(f"counter '{counter}' is unknown; there are: {', '.join(COUNTERS)}")
     # In inference mode torch would keep `linear` and the like whole.
-    with _evaluating(net), torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         modules, operators = _count(net, size)
+    sizes = {name: parameter.numel() for name, parameter in operators.parameters.items()}
     kind = COUNTERS[counter]
     flops = {"hooks": modules.flops, "fvcore": operators.fvcore, "exact": operators.macs}[kind]
     source = operators if kind == "exact" else modules
-    unused = tuple(name for name, _ in net.named_parameters() if name not in operators.used)
+    unused = tuple(name for name in sizes if name not in operators.used)
     return Complexity(
-        params=sum(p.numel() for p in net.parameters()),
+        params=sum(sizes.values()),
         flops=flops,
         acts=source.acts,
         convs=source.convs,
         counter=counter,
         size=(size[0], size[1]),
         unused=unused,
-        unused_params=sum(net.get_parameter(name).numel() for name in unused),
+        unused_params=sum(sizes[name] for name in unused),
     )
 
 
 class ModuleCounter:
-    """The challenge's counter: totals of forward hooks, one call of a shared module at a time."""
+    """The challenge's counter: totals of forward hooks, one call of a shared module at a time.
 
-    def __init__(self) -> None:
+    The hooks stay on `net` until the caller takes them off.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
         self.flops = self.acts = self.convs = 0
-
-    @contextmanager
-    def attached(self, net: nn.Module) -> Iterator[None]:
-        """Count the calls of the modules of `net` while inside."""
-        hooks = [
-            module.register_forward_hook(hook)
-            for module in net.modules()
+        for module in net.modules():
             for kinds, hook in (
                 (CONVOLUTIONS, self._convolution),
                 (RECTIFIERS, self._rectifier),
                 (nn.BatchNorm2d, self._batch_norm),
                 (nn.Linear, self._linear),
-            )
-            if isinstance(module, kinds)
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+            ):
+                if isinstance(module, kinds):
+                    module.register_forward_hook(hook)
 
     def _convolution(self, module: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
         assert isinstance(module, CONVOLUTIONS)
@@ -139,13 +127,13 @@ class ModuleCounter:
 
 def _count(net: nn.Module, size: tuple[int, int]) -> tuple[ModuleCounter, OperatorCounter]:
     try:
-        return _run_on_meta(net, size)
+        return _run(net, size, on_meta=True)
     except UserError:
         raise
     except Exception:  # it needs real values, or it cannot take this size: the next lines tell
         pass
     try:
-        return _run(net, dict(net.named_parameters()), _image(net, size), {})
+        return _run(net, size, on_meta=False)
     except UserError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
@@ -157,34 +145,26 @@ def _count(net: nn.Module, size: tuple[int, int]) -> tuple[ModuleCounter, Operat
         ) from error
 
 
-def _run_on_meta(net: nn.Module, size: tuple[int, int]) -> tuple[ModuleCounter, OperatorCounter]:
-    parameters = {name: _meta(p) for name, p in net.named_parameters()}
-    buffers = {name: _meta(b) for name, b in net.named_buffers()}
-    image = torch.empty(1, 3, *size, device="meta", dtype=_dtype(net))
-    return _run(net, parameters, image, buffers)
-
-
 def _run(
-    net: nn.Module, parameters: dict[str, Tensor], image: Tensor, buffers: dict[str, Tensor]
+    net: nn.Module, size: tuple[int, int], on_meta: bool
 ) -> tuple[ModuleCounter, OperatorCounter]:
-    modules = ModuleCounter()
-    operators = OperatorCounter(parameters)
-    with _eager(net), modules.attached(net), operators:
-        functional_call(net, {**parameters, **buffers}, (image,))
+    with _eager(net), untouched(net):
+        net.eval()
+        parameters: dict[str, Tensor] = dict(net.named_parameters())
+        buffers = dict(net.named_buffers())
+        first = next((p for p in parameters.values() if p.is_floating_point()), torch.empty(0))
+        device = first.device
+        if on_meta:
+            parameters, buffers, device = _meta(parameters), _meta(buffers), "meta"
+        image = torch.zeros(1, 3, *size, device=device, dtype=first.dtype)
+        modules, operators = ModuleCounter(net), OperatorCounter(parameters)
+        with operators.counting():
+            functional_call(net, {**parameters, **buffers}, (image,))
     return modules, operators
 
 
-def _image(net: nn.Module, size: tuple[int, int]) -> Tensor:
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    return torch.zeros(1, 3, *size, device=device, dtype=_dtype(net))
-
-
-def _dtype(net: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _meta(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta", requires_grad=False)
+def _meta(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
 
 
 def _advice(net: nn.Module, size: tuple[int, int]) -> str:
@@ -192,7 +172,7 @@ def _advice(net: nn.Module, size: tuple[int, int]) -> str:
     for distance in range(1, 65):
         for side in (max(size) + distance, max(size) - distance):
             try:
-                _run_on_meta(net, (side, side))
+                _run(net, (side, side), on_meta=True)
             except Exception:  # any failure means that this size does not work either
                 continue
             return f" ({side}x{side} is the nearest square it takes)"
@@ -204,15 +184,3 @@ def _eager(net: nn.Module) -> AbstractContextManager[object]:
     if any(module._compiled_call_impl is not None for module in net.modules()):
         return torch.compiler.set_stance("force_eager")
     return nullcontext()  # `set_stance` alone takes two seconds to import the compiler
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode while inside, each module's own mode afterwards."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

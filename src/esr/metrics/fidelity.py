@@ -9,8 +9,6 @@ float64 over exactly represented values, so a GPU and a CPU agree far below 1e-4
 A non-finite pixel makes the score NaN: it is never hidden by the clamping.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -58,7 +56,7 @@ def psnr_rgb(sr: Tensor, hr: Tensor, border: int) -> Tensor:
 
 
 def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """PSNR of the luma, as papers report it; arguments and result as in `psnr_rgb`."""
+    """PSNR of the luma, as papers report it; arguments and result as of `psnr_rgb`."""
     sr, hr = _inner(sr, hr, border)
     return _psnr(luma(to_8bit(sr)), luma(to_8bit(hr)))
 
@@ -66,10 +64,7 @@ def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
 def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
     """SSIM of the luma as MATLAB's `ssim_index`: gaussian 11x11, sigma 1.5, valid region.
 
-    Arguments as in `psnr_rgb`; returns float64 (N,) in -1..1.
-
-    Raises:
-        UserError: the shapes differ, or less than 11x11 pixels are left inside the border.
+    Arguments and errors as of `psnr_rgb`, but 11x11 pixels must be left; float64 (N,) in -1..1.
     """
     sr, hr = _inner(sr, hr, border)
     if min(sr.shape[-2:]) < WINDOW:
@@ -126,8 +121,8 @@ def _blur(x: Tensor) -> Tensor:
 class MeanScore(Metric):
     """Mean of scores of images, right under DDP: every image counts once on the whole.
 
-    States are a sum and a count, so batch sizes and the number of processes do not matter. A
-    distributed sampler repeats images to fill the last round; `keep` leaves the repetitions out.
+    States are a sum and a count, so batch sizes and the number of processes do not matter. Ours,
+    because torchmetrics' own mean rounds to float32 once it is moved to a device.
 
     Args:
         alone: this process sees all images; it asks no other one, which may not be listening.
@@ -143,49 +138,21 @@ class MeanScore(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, keep: Tensor | None = None) -> None:
-        """Add scores of images (N,); `keep` is a bool (N,), default all."""
+        """Add scores of images (N,), of which `keep`, a bool (N,), names those that count.
+
+        A distributed sampler repeats images to fill the last round; `keep` leaves them out.
+        """
         if keep is not None:
             scores = scores[keep.to(scores.device)]
         self.total += scores.sum()
         self.count += scores.numel()
 
     def compute(self) -> Tensor:
-        """Mean over all images of all processes; NaN when there was none."""
+        """NaN when there was no image."""
         return self.total / self.count
 
     def set_dtype(self, dst_type: str | torch.dtype) -> "MeanScore":
-        """Sums stay float64 whatever precision the network is cast to."""
-        return self
-
-
-class _MeanOfImages(MeanScore):
-    score: Callable[[Tensor, Tensor, int], Tensor]
-
-    def __init__(self, border: int):
-        super().__init__()
-        self.border = border
-
-    def update(self, sr: Tensor, hr: Tensor, keep: Tensor | None = None) -> None:  # pyright: ignore
-        """Add a batch of RGB (N, 3, H, W) in [0, 1]; `keep` is a bool (N,), default all."""
-        super().update(type(self).score(sr, hr, self.border), keep)
-
-
-class PSNRRGB(_MeanOfImages):
-    """Mean of `psnr_rgb` over images."""
-
-    score = staticmethod(psnr_rgb)
-
-
-class PSNRY(_MeanOfImages):
-    """Mean of `psnr_y` over images."""
-
-    score = staticmethod(psnr_y)
-
-
-class SSIMY(_MeanOfImages):
-    """Mean of `ssim_y` over images."""
-
-    score = staticmethod(ssim_y)
+        return self  # sums stay float64 whatever precision the network is cast to
 
 
 SCORES = {"psnr_rgb": psnr_rgb, "psnr_y": psnr_y, "ssim_y": ssim_y}

@@ -1,4 +1,4 @@
-"""Clocks and temperature of a GPU: why the same measurement differs an hour later."""
+"""What makes the same measurement differ: a GPU's clocks and temperature, a CPU's memory."""
 
 import ctypes
 import importlib
@@ -60,14 +60,12 @@ def _nvidia_smi(uuid: str) -> dict[str, float]:
     return found
 
 
-# Memory that is handed back and asked for again: the largest noise of a timing on a CPU.
-
-
 def keep_memory() -> None:
     """Have glibc keep freed memory (up to 1 GiB) from now on; elsewhere nothing is done.
 
-    Pages that are asked for anew cost a forward pass nothing or a fifth of its time, as it happens,
-    and a small network another share than a large one.
+    Pages that are handed back and asked for anew are the largest noise of a timing on a CPU: they
+    cost a forward pass nothing or a fifth of its time, as it happens, and a small network another
+    share than a large one.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for option, size in ((-1, 1 << 30), (-2, 1 << 28), (-3, 1 << 25)):  # trim, pad, mmap

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from esr.metrics.untouched import untouched
+
 MIB = 2**20
 CHUNK = 64 * MIB
 
@@ -34,8 +36,8 @@ def measure(net: nn.Module, images: Sequence[Tensor], device: torch.device | str
     device = torch.device(device)
     if device.type != "cuda":
         return None
-    weights = sum(_bytes(t) for t in [*net.parameters(), *net.buffers()])
-    with _peak_kept(device):
+    weights = sum(tensor.nbytes for tensor in [*net.parameters(), *net.buffers()])
+    with _peak_kept(device), untouched(net):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         with torch.inference_mode(), torch.autocast("cuda", enabled=False):
@@ -45,10 +47,6 @@ def measure(net: nn.Module, images: Sequence[Tensor], device: torch.device | str
         above = torch.cuda.max_memory_allocated(device) - before
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     return Memory(peak=(above + weights) / MIB, above=above / MIB, sizes=sizes)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 @contextmanager

@@ -7,58 +7,50 @@ whole, so the two functions that torch takes apart before dispatch are caught on
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+Formula = Callable[[tuple[Any, ...], Any], int]
+"""From an operator's arguments and its output to what it costs."""
 
 
-def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
-    x, weight, transposed = args[0], args[1], args[6]
-    positions = (x if transposed else out).shape[2:]
-    return x.shape[0] * weight.numel() * math.prod(positions)
+def _macs(operator: OpOverloadPacket) -> Formula:
+    """Multiply-accumulates: half of what torch counts."""
+    flops = flop_registry[operator]
+    return lambda args, out: flops(*args, out_val=out) // 2
 
 
-def _matrix(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
-    """Product of the (batched) matrices at `first` and the argument after it."""
-
-    def count(args: tuple[Any, ...], out: Tensor) -> int:
-        return args[first].numel() * args[first + 1].shape[-1]
-
-    return count
-
-
-def _vector(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
-    def count(args: tuple[Any, ...], out: Tensor) -> int:
-        return args[first].numel()
-
-    return count
+aten = torch.ops.aten
+PRODUCTS: dict[str, Formula] = {
+    "aten::convolution": _macs(aten.convolution),
+    "aten::mm": _macs(aten.mm),
+    "aten::addmm": _macs(aten.addmm),
+    "aten::bmm": _macs(aten.bmm),
+    "aten::baddbmm": _macs(aten.baddbmm),
+    "aten::mv": lambda args, out: args[0].numel(),
+    "aten::addmv": lambda args, out: args[1].numel(),
+    "aten::dot": lambda args, out: args[0].numel(),
+}
+"""Multiply-accumulates of each operator that has any, besides attention."""
 
 
 def _attention(args: tuple[Any, ...], out: Any) -> int:
-    """Query (..., L, E) by keys (..., S, E), then the weights by values (..., S, V)."""
-    query, key, value = args[:3]
-    pairs = query.numel() // query.shape[-1] * key.shape[-2]
-    return pairs * (query.shape[-1] + value.shape[-1])
+    """Of any of torch's kernels: for queries (..., L, E), keys (..., S, E), values (..., S, V)."""
+    query, key, value = (tensor.shape for tensor in args[:3])
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-PRODUCTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
-    "aten::convolution": _convolution,
-    "aten::mm": _matrix(0),
-    "aten::addmm": _matrix(1),
-    "aten::bmm": _matrix(0),
-    "aten::baddbmm": _matrix(1),
-    "aten::mv": _vector(0),
-    "aten::addmv": _vector(1),
-    "aten::dot": _vector(0),
-}
-"""Multiply-accumulates of each operator that has any, from its arguments and its output."""
-
-
-def _norm(weight: int) -> Callable[[tuple[Any, ...], Any], int]:
+def _norm(weight: int) -> Formula:
     return lambda args, out: args[0].numel() * (5 if args[weight] is not None else 4)
 
 
@@ -66,19 +58,18 @@ def _batch_norm(args: tuple[Any, ...], out: Any) -> int:
     return args[0].numel() * (2 if args[1] is not None else 1)
 
 
-def _batch_norm_of(training: int) -> Callable[[tuple[Any, ...], Any], int]:
+def _batch_norm_of(training: int) -> Formula:
     return lambda args, out: (_norm(1) if args[training] else _batch_norm)(args, out)
 
 
-def _outputs(each: int) -> Callable[[tuple[Any, ...], Any], int]:
+def _outputs(each: int) -> Formula:
     return lambda args, out: out.numel() * each
 
 
-FVCORE: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
-    "aten::convolution": _convolution,
-    "aten::mm": _matrix(0),
-    "aten::addmm": _matrix(1),
-    "aten::bmm": _matrix(0),
+FVCORE_PRODUCTS = {"aten::convolution", "aten::mm", "aten::addmm", "aten::bmm"}
+"""The products that fvcore knows."""
+
+FVCORE: dict[str, Formula] = {
     "aten::_native_batch_norm_legit_no_training": _batch_norm,
     "aten::native_batch_norm": _batch_norm_of(5),
     "aten::cudnn_batch_norm": _batch_norm_of(5),
@@ -90,11 +81,11 @@ FVCORE: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
     "aten::upsample_bilinear2d": _outputs(4),
     "aten::grid_sampler_2d": _outputs(4),
 }
-"""What fvcore adds for each operator it knows; every other is 0 there."""
+"""What fvcore adds for each other operator it knows; all that are in neither are 0 there."""
 
 
 class OperatorCounter:
-    """Totals of the operators executed inside it, as a context manager.
+    """Totals of the operators executed inside `counting()`.
 
     Args:
         parameters: tensors by name; `used` collects the names that an operator takes.
@@ -104,29 +95,29 @@ class OperatorCounter:
         self.macs = self.fvcore = self.acts = self.convs = 0
         self.used: set[str] = set()
         self.opaque = False
+        self.parameters = parameters
         self._names = {id(tensor): name for name, tensor in parameters.items()}
-        self._modes = (_Dispatch(self), _Functions(self))
 
-    def __enter__(self) -> "OperatorCounter":
-        for mode in self._modes:
-            mode.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what is executed inside."""
+        with _Dispatch(self), _Functions(self):
+            yield
 
     def add(self, name: str, args: tuple[Any, ...], out: Any) -> None:
         """Count one execution of the operator `name`."""
-        for value in _flat(args):
+        for value in tree_leaves(args):
             if id(value) in self._names:
                 self.used.add(self._names[id(value)])
         attention = name.startswith("aten::_scaled_dot_product")
         if attention or name in PRODUCTS:
-            self.macs += (_attention if attention else PRODUCTS[name])(args, out)
+            macs = (_attention if attention else PRODUCTS[name])(args, out)
+            self.macs += macs
             self.acts += (out[0] if attention else out).numel()
             self.convs += name == "aten::convolution"
-        if not self.opaque and name in FVCORE:
+            if not self.opaque and name in FVCORE_PRODUCTS:
+                self.fvcore += macs
+        elif not self.opaque and name in FVCORE:
             self.fvcore += FVCORE[name](args, out)
 
 
@@ -159,14 +150,3 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs)
         finally:
             self.counter.opaque = False
-
-
-def _flat(args: Any) -> list[Any]:
-    """Tensors among the arguments, also those inside lists (`cat`)."""
-    found = []
-    for value in args:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found.extend(_flat(value))
-    return found

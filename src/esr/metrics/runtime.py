@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from esr.errors import UserError
 from esr.metrics.hardware import sensors
+from esr.metrics.untouched import untouched
 
 Times = list[list[float]]
 """Milliseconds of one pass, by image and network."""
@@ -64,20 +65,17 @@ def measure(
     seconds: float | None = None,
     passes: int = 20,
 ) -> Runtime:
-    """Time `net` in evaluation mode; global settings and the network's flags are put back.
+    """Time `net` in evaluation mode; global settings and the network are left as they were.
 
     Args:
         net: on `device` already, in the form to deploy.
         images: RGB (1, 3, H, W), on any device; one pass runs each of them once.
         device: where `net` and `reference` are.
-        protocol: one of `PROTOCOLS`.
+        protocol: one of `PROTOCOLS`; UserError for others.
         reference: measured in turns with `net`, image by image.
         seconds: `stable` starts no pass that would end after this long, warm-up included. When
             warming up alone takes half of it, that is the measurement.
         passes: most passes of `stable`; `ntire2022` makes one.
-
-    Raises:
-        UserError: the protocol is unknown, or there is no image.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol '{protocol}' is unknown; there are: {', '.join(PROTOCOLS)}")
@@ -86,12 +84,17 @@ def measure(
     device = torch.device(device)
     nets = [net] if reference is None else [net, reference]
     timer = _cuda_ms if device.type == "cuda" else _wall_ms
+
+    def one_pass() -> Times:
+        placed = (image.to(device) for image in images)  # one at a time, to spare memory
+        return [[timer(net, image) for net in nets] for image in placed]
+
     before = sensors(device)
-    with _prepared(nets, inference=protocol == "stable"):
+    with untouched(*nets), _prepared(nets, inference=protocol == "stable"):
         if protocol == "stable":
-            times, warmed_up = _stable(nets, images, device, timer, seconds, passes)
+            times, warmed_up = _stable(one_pass, seconds, passes)
         else:
-            times, warmed_up = [_pass(nets, images, device, timer)], False
+            times, warmed_up = [one_pass()], False
     own = [statistics.fmean(t[0] for t in one) for one in times]
     others, ratio = None, None
     if reference is not None:
@@ -121,17 +124,12 @@ def measure(
 
 
 def _stable(
-    nets: list[nn.Module],
-    images: Sequence[Tensor],
-    device: torch.device,
-    timer: Callable[[nn.Module, Tensor], float],
-    seconds: float | None,
-    passes: int,
+    one_pass: Callable[[], Times], seconds: float | None, passes: int
 ) -> tuple[list[Times], bool]:
     """Passes and whether they were preceded by others that do not count."""
     started = time.perf_counter()
     allowed = float("inf") if seconds is None else seconds
-    first = _pass(nets, images, device, timer)  # loads kernels and brings the clocks up
+    first = one_pass()  # loads kernels and brings the clocks up
     longest = time.perf_counter() - started
     if 2 * longest > allowed:
         return [first], False
@@ -140,22 +138,9 @@ def _stable(
         start = time.perf_counter()
         if start - started + longest > allowed and done:
             break
-        done.append(_pass(nets, images, device, timer))
+        done.append(one_pass())
         longest = max(longest, time.perf_counter() - start)
     return done, True
-
-
-def _pass(
-    nets: list[nn.Module],
-    images: Sequence[Tensor],
-    device: torch.device,
-    timer: Callable[[nn.Module, Tensor], float],
-) -> Times:
-    times = []
-    for image in images:
-        image = image.to(device)
-        times.append([timer(net, image) for net in nets])
-    return times
 
 
 def _cuda_ms(net: nn.Module, image: Tensor) -> float:
@@ -185,11 +170,9 @@ def _spread(values: list[float]) -> float | None:
 
 @contextmanager
 def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
-    """Evaluation mode, no gradients, no autocast, no cuDNN search; all put back afterwards."""
+    """Evaluation mode, no gradients, no autocast, no cuDNN search: settings and flags go back."""
     benchmark = torch.backends.cudnn.benchmark
-    modes = [(m, m.training) for net in nets for m in net.modules()]
     flags = [(p, p.requires_grad) for net in nets for p in net.parameters()]
-    grad = torch.is_grad_enabled()
     torch.backends.cudnn.benchmark = False
     try:
         for net in nets:
@@ -201,14 +184,10 @@ def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
             for parameter, _ in flags:
                 if not parameter.is_inference():
                     parameter.requires_grad_(False)
-            with torch.inference_mode(False), _no_autocast():
-                torch.set_grad_enabled(True)
+            with torch.inference_mode(False), torch.enable_grad(), _no_autocast():
                 yield
     finally:
-        torch.set_grad_enabled(grad)
         torch.backends.cudnn.benchmark = benchmark
-        for module, training in modes:
-            module.training = training
         for parameter, flag in flags:
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)

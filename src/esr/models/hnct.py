@@ -8,22 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Heads, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.gates import ESA, SpatialMask
 from esr.models.parts.transformers import SwinBlock, missing
 
 
 class HybridBlock(nn.Module):
-    """A spatial mask, window attention plain and shifted, a 3x3 convolution and an ESA.
+    """A spatial mask, window attention plain and shifted, a 3x3 convolution and an ESA."""
 
-    Args:
-        width: channels of the input and the output, a multiple of `heads`.
-        heads: attention heads.
-        esa_width: channels inside the ESA.
-        window: side of a window in pixels.
-    """
-
-    def __init__(self, width: int, heads: int, esa_width: int, window: int = 8):
+    def __init__(self, width: Channels, heads: Heads, esa_width: Channels, window: int = 8):
         super().__init__()
         self.window = window
         self.mask = SpatialMask()
@@ -36,7 +30,6 @@ class HybridBlock(nn.Module):
         self.attention = ESA(width, esa_width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         height, width = x.shape[2:]
         y = self.mask(x) * x
         padding = (0, missing(width, self.window), 0, missing(height, self.window))
@@ -46,27 +39,16 @@ class HybridBlock(nn.Module):
 
 
 class HNCT(FusionTrunk):
-    """Hybrid blocks, their outputs fused.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, a multiple of `heads`.
-        depth: blocks.
-        heads: attention heads.
-        esa_width: channels inside the ESA.
-    """
-
-    min_size = ESA.min_size
+    """Hybrid blocks, their outputs fused."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 50,
-        depth: int = 4,
-        heads: int = 5,
-        esa_width: int = 12,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 50,
+        depth: Depth = 4,
+        heads: Heads = 5,
+        esa_width: Channels = 12,  # inside the ESA
     ):
         blocks = (HybridBlock(width, heads, esa_width) for _ in range(depth))
         super().__init__(scale, data_range, width, blocks)

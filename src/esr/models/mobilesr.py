@@ -1,14 +1,19 @@
 """MobileSR, NJUST_ESR's hybrid of window attention and depthwise residual blocks (NTIRE 2022)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Heads, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import ShuffleSteps, resize
 from esr.models.parts.transformers import WindowAttention, missing
+
+Expansion = Annotated[int, Ge(1), "hidden channels per channel"]
 
 
 class Transformer(nn.Module):
@@ -16,16 +21,11 @@ class Transformer(nn.Module):
 
     The image is padded with zeros *after* the norm, and the padded pixels are attended to: without
     a bias their queries, keys and values are zero, so they take part with a logit of zero.
-
-    Args:
-        channels: width.
-        heads: attention heads.
-        expansion: hidden channels of the MLP per channel.
-        window: side of a window in pixels.
     """
 
-    def __init__(self, channels: int, heads: int, expansion: int, window: int = 8):
+    def __init__(self, channels: Channels, heads: Heads, expansion: Expansion, window: int = 8):
         super().__init__()
+        hidden = expansion * channels
         self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.norm1 = nn.LayerNorm(channels)
         self.attention = WindowAttention(
@@ -33,13 +33,10 @@ class Transformer(nn.Module):
         )
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, expansion * channels),
-            nn.GELU(),
-            nn.Linear(expansion * channels, channels),
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         x = (x + self.position(x)).permute(0, 2, 3, 1)
         height, width = x.shape[1:3]
         right, bottom = (missing(side, self.attention.size) for side in (width, height))
@@ -51,7 +48,7 @@ class Transformer(nn.Module):
 class InvertedResidual(nn.Module):
     """x + conv 1x1 (depthwise 3x3 (conv 1x1 (x))), wider inside; no normalisation."""
 
-    def __init__(self, channels: int, expansion: int):
+    def __init__(self, channels: Channels, expansion: Expansion):
         super().__init__()
         hidden = expansion * channels
         self.convs = nn.Sequential(
@@ -63,28 +60,19 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         return x + self.convs(x)
 
 
 class MobileSR(Network):
-    """Pairs of a transformer and an inverted residual, upsampling in steps, a bilinear skip.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, a multiple of `heads`.
-        heads: attention heads.
-        expansions: one pair of blocks each; hidden channels per channel of both blocks.
-    """
+    """Pairs of a transformer and an inverted residual, upsampling in steps, a bilinear skip."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 40,
-        heads: int = 8,
-        expansions: Sequence[int] = (4, 2, 2, 2, 4),
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 40,
+        heads: Heads = 8,
+        expansions: Sequence[Expansion] = (4, 2, 2, 2, 4),  # one a pair, of both its blocks
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 3, padding=1)
@@ -101,7 +89,6 @@ class MobileSR(Network):
         )
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         head = self.head(x)
         features = self.fuse(torch.cat((head, self.blocks(head)), dim=1))
         return self.tail(self.up(features)) + resize(x, self.scale, "bilinear")

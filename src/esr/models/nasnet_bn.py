@@ -13,19 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
+from esr.models.arguments import Channels, DataRange, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import resize, steps
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block (Sandler et al., CVPR 2018) with a skip.
+    """MobileNetV2's block (Sandler et al., CVPR 2018) with a skip, wider inside."""
 
-    Args:
-        width: channels of the input and the output.
-        expansion: channels of the depthwise convolution per channel.
-    """
-
-    def __init__(self, width: int, expansion: int):
+    def __init__(self, width: Channels, expansion: int):
         super().__init__()
         hidden = expansion * width
         self.layers = nn.Sequential(
@@ -40,19 +36,13 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return x + self.layers(x)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and a skip.
+    """Two 3x3 convolutions with BatchNorm, `act` between them, and a skip."""
 
-    Args:
-        width: channels of the input and the output.
-        act: the activation between them.
-    """
-
-    def __init__(self, width: int, act: Callable[[torch.Tensor], torch.Tensor]):
+    def __init__(self, width: Channels, act: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
@@ -61,7 +51,6 @@ class Residual(nn.Module):
         self.act = act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
 
 
@@ -78,22 +67,16 @@ CHOICES: dict[str, Callable[[int], nn.Module]] = {
 class NASNetBN(Network):
     """Blocks in series without a long skip, upsampling in steps, a bilinear skip of the image.
 
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels.
-        blocks: names of `CHOICES`, from the input to the output.
-
     Raises:
         UserError: a block's name is unknown.
     """
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 32,
-        blocks: Sequence[str] = ("mobile3",) * 16,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 32,
+        blocks: Sequence[str] = ("mobile3",) * 16,  # of `CHOICES`, from the input to the output
     ):
         super().__init__(scale, data_range)
         unknown = sorted(set(blocks) - CHOICES.keys())
@@ -112,7 +95,6 @@ class NASNetBN(Network):
         self.act = nn.LeakyReLU(0.1, inplace=True)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         y = self.blocks(self.act(self.head(x)))
         for conv, step in zip(self.up, steps(self.scale), strict=True):
             y = self.act(F.pixel_shuffle(conv(y), step))

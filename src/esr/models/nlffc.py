@@ -9,6 +9,7 @@ and the published figure belongs to tiles of 256 that overlap by 32 (the entry's
 import torch
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import resize
 
@@ -18,18 +19,14 @@ class SpectralConv(nn.Module):
 
     Fast Fourier convolution (Chi et al., NeurIPS 2020) in one dimension. Real and imaginary
     parts are channels, in turn.
-
-    Args:
-        channels: channels of the input and the output.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: Channels):
         super().__init__()
         self.conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.act = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         # The transforms know no 16-bit floats.
         precise = x.to(torch.promote_types(x.dtype, torch.float32))
         spectrum = torch.view_as_real(torch.fft.rfft(precise, dim=2, norm="ortho"))
@@ -40,13 +37,9 @@ class SpectralConv(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """Multiply the features by a softmax over all pixels of what convolutions make of them.
+    """Multiply the features by a softmax over all pixels of what convolutions make of them."""
 
-    Args:
-        channels: channels of the input and the output.
-    """
-
-    def __init__(self, channels: int):
+    def __init__(self, channels: Channels):
         super().__init__()
         self.mask = nn.Conv2d(channels, 1, 1)
         self.convs = nn.Sequential(
@@ -58,20 +51,15 @@ class GlobalContext(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, H, W) -> the same shape."""
         # A function: the official counter does not see this ReLU, but it does the network's last.
         mask = self.mask(x).relu().flatten(2).softmax(dim=-1).unflatten(-1, x.shape[2:])
         return x * self.convs(x * mask).flatten(2).softmax(dim=-1).view_as(x)
 
 
 class FourierUnit(nn.Module):
-    """Half of the channels local, half global, each half seeing both.
+    """Half of the channels local, half global, each half seeing both."""
 
-    Args:
-        width: channels of the input and the output, even.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):  # even
         super().__init__()
         half = width // 2
         self.local = nn.ModuleList(nn.Conv2d(half, half, 3, padding=1) for _ in range(2))
@@ -81,23 +69,21 @@ class FourierUnit(nn.Module):
         self.act = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         near, far = x.chunk(2, dim=1)
         local = self.act(self.local[0](near)) + self.act(self.local[1](far))
         return torch.cat((local, self.project(self.context(near)) + self.spectral(far)), dim=1)
 
 
 class NLFFC(Network):
-    """Fourier units on the enlarged image, with skips between every fourth and its middle.
+    """Fourier units on the enlarged image, with skips between every fourth and its middle."""
 
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        depth: Fourier units; the last one's output becomes the image.
-    """
-
-    def __init__(self, scale: int = 4, data_range: float = 1.0, width: int = 64, depth: int = 9):
+    def __init__(
+        self,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 64,  # even
+        depth: Depth = 9,  # the last unit's output becomes the image
+    ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 1)
         self.blocks = nn.ModuleList(FourierUnit(width) for _ in range(depth))
@@ -107,7 +93,6 @@ class NLFFC(Network):
         self.act = nn.ReLU(inplace=True)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         x = self.head(resize(x, self.scale, "bicubic"))
         outputs = [x]
         for n, (block, fuse) in enumerate(zip(self.blocks, self.fuse, strict=True), start=1):

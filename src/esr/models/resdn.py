@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.parts.gates import ESA
 from esr.models.parts.layers import MeanShift, pixel_shuffle_tail
@@ -17,15 +18,9 @@ def preactivated(inputs: int, outputs: int, kernel_size: int = 1) -> nn.Sequenti
 
 
 class ResDB(nn.Module):
-    """Three stages; each keeps slices for all later ones and refines `width` channels.
+    """Three stages; each keeps slices for all later ones and refines `width` channels."""
 
-    Args:
-        width: channels of the input and the output.
-        slice_width: channels of one kept slice.
-        esa_width: channels inside the attention.
-    """
-
-    def __init__(self, width: int, slice_width: int, esa_width: int):
+    def __init__(self, width: Channels, slice_width: Channels, esa_width: Channels):
         super().__init__()
         self.slice_width = slice_width
         # Stage k sees k slices and makes one for each stage after it and for the end: 3 - k.
@@ -37,7 +32,6 @@ class ResDB(nn.Module):
         self.attention = ESA(width, esa_width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         y = x
         kept: Sequence[list[torch.Tensor]] = ([], [], [])  # for stages 1 and 2, and for the end
         for k, (expand, refine) in enumerate(zip(self.expand, self.refine, strict=True)):
@@ -50,27 +44,18 @@ class ResDB(nn.Module):
 
 
 class ResDN(Network):
-    """Blocks in series whose outputs are joined from the last to the first, half and half.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        depth: blocks.
-        slice_width: channels of one slice kept by a block's stage.
-        esa_width: channels inside the attention.
-    """
+    """Blocks in series whose outputs are joined from the last to the first, half and half."""
 
     min_size = ESA.min_size
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 48,
-        depth: int = 4,
-        slice_width: int = 16,
-        esa_width: int = 12,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 48,  # even
+        depth: Depth = 4,
+        slice_width: Channels = 16,  # of one slice kept by a block's stage
+        esa_width: Channels = 12,  # inside the attention
     ):
         super().__init__(scale, data_range)
         self.subtract_mean = MeanShift(-data_range)
@@ -87,7 +72,6 @@ class ResDN(Network):
         self.add_mean = MeanShift(data_range)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         y = head = self.head(self.subtract_mean(x))
         outputs = []
         for block in self.blocks:

@@ -4,13 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.outlines import SeriesTrunk
 from esr.models.parts.gates import ContextGate, PooledContext
 from esr.models.parts.layers import leaky_relu, normed_conv
 
 
 class WeightedResidual(nn.Module):
-    """`body_scale * body(x) + skip_scale * x` with two learned numbers."""
+    """`body_scale * transform(x) + skip_scale * x` with two learned numbers."""
 
     def __init__(self):
         super().__init__()
@@ -18,22 +19,18 @@ class WeightedResidual(nn.Module):
         self.skip_scale = nn.Parameter(torch.ones(1))
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
-        """The body: (N, C, H, W) -> the same shape."""
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape."""
         return self.body_scale * self.transform(x) + self.skip_scale * x
 
 
 class DilatedContext(nn.Module):
-    """A strided convolution, 7x7 max pooling and two convolutions side by side, one dilated.
+    """A strided convolution, 7x7 max pooling and two convolutions side by side, one dilated."""
 
-    Args:
-        width: channels of the input and the output.
-    """
+    min_size = PooledContext.min_size  # it pools alike
 
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):
         super().__init__()
         self.down = nn.Conv2d(width, width, 3, stride=2)
         self.near = nn.Conv2d(width, width, 3, padding=1)
@@ -47,14 +44,9 @@ class DilatedContext(nn.Module):
 
 
 class AAWRU(WeightedResidual):
-    """Two weight-normed convolutions and an ESA with a hard sigmoid.
+    """Two weight-normed convolutions and an ESA with a hard sigmoid."""
 
-    Args:
-        width: channels of the input and the output.
-        esa_width: channels inside the attention.
-    """
-
-    def __init__(self, width: int, esa_width: int):
+    def __init__(self, width: Channels, esa_width: Channels):
         super().__init__()
         self.convs = nn.Sequential(
             normed_conv(width, width, 3, padding=1),
@@ -66,26 +58,19 @@ class AAWRU(WeightedResidual):
         )
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         return self.attention(self.convs(x))
 
 
 class LRFFB(WeightedResidual):
-    """Four units in series, joined from the last to the first by one convolution used thrice.
+    """Four units in series, joined from the last to the first by one convolution used thrice."""
 
-    Args:
-        width: channels of the input and the output, even.
-        esa_width: channels inside the units' attention.
-    """
-
-    def __init__(self, width: int, esa_width: int):
+    def __init__(self, width: Channels, esa_width: Channels):
         super().__init__()
         self.units = nn.ModuleList(AAWRU(width, esa_width) for _ in range(4))
         self.shuffle = nn.ChannelShuffle(2)
         self.join = normed_conv(2 * width, width, 1)
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         outputs = []
         for n, unit in enumerate(self.units):
             x = unit(x) + x if n in (1, 2) else unit(x)  # the first and the last have no skip
@@ -96,24 +81,14 @@ class LRFFB(WeightedResidual):
 
 
 class RFESR(SeriesTrunk):
-    """Residual feature fusion blocks in series.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        depth: blocks.
-        esa_width: channels inside the attention.
-    """
-
-    min_size = PooledContext.min_size
+    """Residual feature fusion blocks in series."""
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 32,
-        depth: int = 4,
-        esa_width: int = 8,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 32,  # even
+        depth: Depth = 4,
+        esa_width: Channels = 8,  # inside the attention
     ):
         super().__init__(scale, data_range, width, (LRFFB(width, esa_width) for _ in range(depth)))

@@ -7,46 +7,35 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
+from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import ChannelMask, ContextGate, PooledContext, SpatialMask
 from esr.models.parts.layers import normed_conv, resize
-from esr.models.rfdn import RFDB
 
 
 class AsymmetricConv(nn.Module):
-    """The sum of a 1x3, a 3x1 and a 3x3 convolution (ACNet, Ding et al., ICCV 2019), unmerged.
+    """The sum of a 1x3, a 3x1 and a 3x3 convolution (ACNet, Ding et al., ICCV 2019), unmerged."""
 
-    Args:
-        inputs: channels of the input.
-        outputs: channels of the output.
-        bias: whether each of the three has a bias.
-    """
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = False):
+    def __init__(self, inputs: Channels, outputs: Channels, bias: bool = False):
         super().__init__()
         self.row = nn.Conv2d(inputs, outputs, (1, 3), padding=(0, 1), bias=bias)
         self.column = nn.Conv2d(inputs, outputs, (3, 1), padding=(1, 0), bias=bias)
         self.square = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
         return self.row(x) + self.column(x) + self.square(x)
 
 
 class ResidualContext(nn.Module):
-    """`PooledContext` under weight normalisation, with SiLU and a skip around every convolution.
+    """`PooledContext` under weight normalisation, with SiLU and a skip around every convolution."""
 
-    Args:
-        width: channels of the input and the output.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, width: Channels):
         super().__init__()
         self.down = normed_conv(width, width, 3, stride=2)
         self.convs = nn.ModuleList(normed_conv(width, width, 3, padding=1) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> (N, width, h, w), about a sixth of the side."""
         x = F.max_pool2d(self.down(x), kernel_size=7, stride=3)
         for conv in self.convs[:-1]:
             x = F.silu(conv(x)) + x
@@ -54,36 +43,26 @@ class ResidualContext(nn.Module):
 
 
 class RLCSR(Network):
-    """Distillation blocks whose outputs are fused twice, all at once and one after the other.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, even.
-        depth: blocks.
-        kept: channels kept at each stage of a block.
-        esa_width: channels inside the blocks' attention.
-        mask_width: channels inside the channel mask.
-    """
+    """Distillation blocks whose outputs are fused twice, all at once and one after the other."""
 
     min_size = PooledContext.min_size
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 32,
-        depth: int = 6,
-        kept: int = 16,
-        esa_width: int = 8,
-        mask_width: int = 10,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 32,  # even
+        depth: Depth = 6,
+        kept: Channels = 16,  # at each stage of a block
+        esa_width: Channels = 8,  # inside the blocks' attention
+        mask_width: Channels = 10,  # inside the channel mask
     ):
         super().__init__(scale, data_range)
 
         def block() -> RFDB:
             context = ResidualContext(esa_width)
             attention = ContextGate(width, esa_width, context, pointwise=normed_conv)
-            # The team's helper calls it "silu", but what the weights were trained with is SELU.
+            # The team's function calls it "silu", but what the weights were trained with is SELU.
             return RFDB(
                 width, kept, attention, act=nn.SELU, conv=normed_conv, pointwise=normed_conv
             )
@@ -104,7 +83,6 @@ class RLCSR(Network):
         self.act = nn.SELU()
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         y = self.blocks[0](self.head(x))
         lateral, outputs = y, [y]
         for block, join in zip(self.blocks[1:], self.join, strict=True):

@@ -3,23 +3,25 @@
 A block modulates the features by themselves as seen at four resolutions, then mixes the channels.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import nn
 
+from esr.models.arguments import Channels, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import ChannelNorm, pixel_shuffle_tail
 
 
 class Modulation(nn.Module):
-    """A quarter of the channels at each of four resolutions; their mixture multiplies the input.
+    """Equal parts of the channels, each at half the resolution of the one before.
 
-    Args:
-        width: channels, a multiple of `levels`.
-        levels: resolutions, each half the one before.
+    Their mixture multiplies the input. `levels` divides `width`.
     """
 
-    def __init__(self, width: int, levels: int = 4):
+    def __init__(self, width: Channels, levels: int = 4):
         super().__init__()
         part = width // levels
         self.depthwise = nn.ModuleList(
@@ -29,29 +31,21 @@ class Modulation(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
-        size = x.shape[-2:]
-        parts = []
-        for level, (conv, part) in enumerate(
-            zip(self.depthwise, x.chunk(len(self.depthwise), dim=1), strict=True)
-        ):
-            if level:
-                pooled = F.adaptive_max_pool2d(part, (size[0] >> level, size[1] >> level))
-                parts.append(F.interpolate(conv(pooled), size=size, mode="nearest"))
+        height, width = x.shape[-2:]
+        parts = list(x.chunk(len(self.depthwise), dim=1))
+        for level, conv in enumerate(self.depthwise):
+            if level == 0:
+                parts[0] = conv(parts[0])
             else:
-                parts.append(conv(part))
+                pooled = F.adaptive_max_pool2d(parts[level], (height >> level, width >> level))
+                parts[level] = F.interpolate(conv(pooled), size=(height, width), mode="nearest")
         return self.act(self.mix(torch.cat(parts, dim=1))) * x
 
 
 class Block(nn.Module):
-    """Modulation and a convolutional channel mixer, each on normalised features and with a skip.
+    """Modulation and a convolutional channel mixer, each on normalised features and with a skip."""
 
-    Args:
-        width: channels.
-        expansion: channels between the mixer's two convolutions, as a factor.
-    """
-
-    def __init__(self, width: int, expansion: float):
+    def __init__(self, width: Channels, expansion: float):
         super().__init__()
         hidden = int(width * expansion)
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(2))
@@ -61,41 +55,28 @@ class Block(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> the same shape."""
         x = self.modulation(self.norms[0](x)) + x
         return self.mixer(self.norms[1](x)) + x
 
 
 class SAFMN(Network):
-    """Modulation blocks in series with a long skip.
-
-    Args:
-        scale: upscaling factor.
-        data_range: value range of the weights, 1 or 255.
-        width: channels, a multiple of 4.
-        depth: blocks.
-        expansion: see `Block`.
-    """
+    """Modulation blocks in series with a long skip."""
 
     min_size = 8
 
     def __init__(
         self,
-        scale: int = 4,
-        data_range: float = 1.0,
-        width: int = 36,
-        depth: int = 8,
-        expansion: float = 2.0,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 36,  # a multiple of 4
+        depth: Depth = 8,
+        expansion: Annotated[float, Gt(0), "hidden channels of a mixer per channel"] = 2.0,
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(width, expansion) for _ in range(depth))
+        self.blocks = nn.Sequential(*(Block(width, expansion) for _ in range(depth)))
         self.tail = pixel_shuffle_tail(width, scale)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Network.body`."""
         head = self.head(x)
-        y = head
-        for block in self.blocks:
-            y = block(y)
-        return self.tail(y + head)
+        return self.tail(self.blocks(head) + head)

@@ -1,0 +1,47 @@
+"""A network is left exactly as it was, whatever it does to itself while it is measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def untouched(*nets: nn.Module) -> Iterator[None]:
+    """Put every attribute of every module back at the end: modes, hooks, caches, tensors.
+
+    Many networks keep a plain tensor and move it in `forward` (`self.mean = self.mean.type_as(x)`).
+    A run on the meta device would leave one without values there, a run in inference mode one that
+    no training can use, and a later run would meet it.
+
+    Lists, dicts and sets inside attributes get their content back. Plain tensors and buffers are
+    replaced by copies meanwhile, because they may be written in place. Parameters are not copied,
+    so that a large network needs no second one's memory, and nothing is deep-copied, because not
+    every network can be (one with a lock, or with a tensor that has a history).
+    """
+    kept: list[tuple[Any, Any]] = []
+    seen: set[int] = set()
+    waiting: list[Any] = [vars(module) for net in nets for module in net.modules()]
+    for container in waiting:  # grows on the way
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
+        before = container.copy()
+        kept.append((container, before))
+        if isinstance(container, set):
+            continue
+        for key, value in before.items() if isinstance(before, dict) else enumerate(before):
+            if isinstance(value, dict | list | set):
+                waiting.append(value)
+            elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                container[key] = value.detach().clone()
+    try:
+        yield
+    finally:
+        for container, before in kept:
+            container.clear()
+            if isinstance(container, list):
+                container.extend(before)
+            else:
+                container.update(before)
