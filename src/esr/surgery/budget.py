@@ -256,13 +256,3 @@ def explain_fixed(structure: Structure) -> str:
         f"{where}{f' and {parts[why] - 1} more' if parts[why] > 1 else ''}: {why}"
         for why, where in first.items()
     )
-
-
-def describe_change(config: Config, before: Config) -> str:
-    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
-    changes = [
-        f"{name} {before[name]} -> {value}"
-        for name, value in config.items()
-        if name in before and before[name] != value
-    ]
-    return ", ".join(changes) or "nothing"

@@ -57,21 +57,16 @@ def trace(net: nn.Module) -> list[Segment]:
     """The segments of a plain float32 network on the CPU, in the order of its state dict.
 
     Args:
-        net: takes RGB (1, 3, H, W); left in eval mode.
+        net: takes RGB (1, 3, H, W); left in eval mode with gradients for all parameters.
     """
     least = getattr(net, "min_size", 1)
     # Sides that are no likely numbers of channels, so that torch-pruning cannot mix them up.
     size = (max(47, least), max(53, least))
-    modes = [p.requires_grad for p in net.parameters()]
     net.requires_grad_(True)
-    try:
-        with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")
-            # As a tuple: torch-pruning would unpack a tensor into images without a batch.
-            graph = _Graph(size).build_dependency(net, (torch.rand(1, 3, *size),))
-    finally:
-        for parameter, mode in zip(net.parameters(), modes, strict=True):
-            parameter.requires_grad_(mode)
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        # As a tuple: torch-pruning would unpack a tensor into images without a batch.
+        graph = _Graph(size).build_dependency(net, (torch.rand(1, 3, *size),))
     _teach_pixel_shuffle(graph)
     return _segments(net, graph)
 

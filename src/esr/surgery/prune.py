@@ -24,7 +24,7 @@ from esr.surgery.calibration import Data, draw
 from esr.surgery.fuse import deploy_config, fusable, fuse
 from esr.surgery.importance import Importance, Magnitude, Scores, normalised
 from esr.surgery.timing import search_runtime, time_ratio
-from esr.surgery.widths import Structure, analyse, set_widths
+from esr.surgery.widths import Structure, analyse, describe_change, set_widths
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +97,15 @@ class Prune:
             return self._rehearsal()(net, config)
         net, config = deployed(net, config)
         structure = analyse(net, config)
-        scores = self._score(structure, data)
+        patches = draw(data, self.patches) if self.importance.needs_patches else []
+        scores = self.importance(structure.net, structure.segments, patches)
         smaller = self._choose(structure, scores)
         if self.spread == "per_layer" or smaller.keys() != config.keys():
             smaller = {k: v for k, v in smaller.items() if k in config or v != structure.config[k]}
         result = take(structure, smaller, scores)
         first = next(net.parameters())
         result.to(first.device, first.dtype).train(net.training)
-        changes = budget.describe_change(smaller, structure.config)
+        changes = describe_change(smaller, structure.config)
         now, before = budget.count_costs(smaller), budget.count_costs(structure.config)
         costs = ", ".join(
             f"{what} {getattr(now, what) / getattr(before, what):.1%}"
@@ -119,17 +120,9 @@ class Prune:
             target = {"flops": target.pop("runtime")} | target
         return Prune(target, self.widths, None, self.spread, self.round_to, self.fixed)
 
-    def _score(self, structure: Structure, data: Data) -> Scores:
-        patches = draw(data, self.patches) if self.importance.needs_patches else []
-        flags = [p.requires_grad for p in structure.net.parameters()]
-        scores = self.importance(structure.net, structure.segments, patches)
-        for parameter, flag in zip(structure.net.parameters(), flags, strict=True):
-            parameter.requires_grad_(flag)
-        return scores
-
     def _choose(self, structure: Structure, scores: Scores) -> Config:
         if self.target is None:
-            return reachable(structure, self.widths or {})
+            return set_widths(structure, self.widths or {})
         limits = budget.as_limits(self.target, structure.config)
         share = limits.pop("runtime", None)
         if self.spread == "per_layer":
@@ -172,7 +165,7 @@ def _best(search: Search, limits: Mapping[str, float]) -> str:
     ]
     return (
         f"the target cannot be met. The best that pruning {type(search.structure.net).__name__} "
-        f"reaches is {', '.join(parts)} with {budget.describe_change(smallest, now)}"
+        f"reaches is {', '.join(parts)} with {describe_change(smallest, now)}"
     )
 
 
@@ -190,23 +183,6 @@ def deployed(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Conf
         logger.info("merged the training form of %s before pruning", kind)
         return fuse(net), deploy_config(config)
     return net, dict(config)
-
-
-def reachable(structure: Structure, widths: Mapping[str, Any]) -> Config:
-    """The configuration with other widths, which pruning can reach.
-
-    Raises:
-        UserError: it cannot.
-    """
-    config = set_widths(structure, widths)
-    try:
-        structure.counts(config)
-    except rebuild.Inexpressible as error:
-        raise UserError(
-            f"{type(structure.net).__name__} cannot be pruned to "
-            f"{budget.describe_change(config, structure.config)}: {error}"
-        ) from None
-    return config
 
 
 @torch.no_grad()

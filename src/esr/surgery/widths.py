@@ -107,10 +107,10 @@ def analyse(net: nn.Module, config: Config) -> Structure:
 
 
 def set_widths(structure: Structure, wanted: Mapping[str, Any]) -> Config:
-    """The configuration with widths as the user wrote them.
+    """The configuration with widths as the user wrote them, which pruning can reach.
 
     Raises:
-        UserError: a name is no argument, or a width is not smaller than now.
+        UserError: a name is no argument, a width is larger than now, or they do not go together.
     """
     for name, value in wanted.items():
         if name not in structure.config:
@@ -122,7 +122,25 @@ def set_widths(structure: Structure, wanted: Mapping[str, Any]) -> Config:
         pairs = zip(_list(before, value), _list(value, before), strict=False)
         if any(not isinstance(b, int) or b < 1 or b > a for a, b in pairs):
             raise UserError(f"{name}={value}: expected at least 1 and at most what it is, {before}")
-    return {**structure.config, **wanted}
+    config = {**structure.config, **wanted}
+    try:
+        structure.counts(config)
+    except Inexpressible as error:
+        changes = describe_change(config, structure.config)
+        raise UserError(
+            f"{type(structure.net).__name__} cannot be pruned to {changes}: {error}"
+        ) from None
+    return config
+
+
+def describe_change(config: Config, before: Config) -> str:
+    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
+    changes = [
+        f"{name} {before[name]} -> {value}"
+        for name, value in config.items()
+        if name in before and before[name] != value
+    ]
+    return ", ".join(changes) or "nothing"
 
 
 def _list(value: Any, like: Any) -> list[Any]:

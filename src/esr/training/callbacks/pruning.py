@@ -22,8 +22,7 @@ from esr.surgery.budget import count_costs
 from esr.surgery.channels import Slot, computes, gone
 from esr.surgery.fuse import fusable
 from esr.surgery.importance import FilterNorm, Importance, Magnitude
-from esr.surgery.prune import reachable
-from esr.surgery.widths import Structure, analyse
+from esr.surgery.widths import Structure, analyse, set_widths
 
 
 class ChannelCallback(pl.Callback):
@@ -69,7 +68,7 @@ class ChannelCallback(pl.Callback):
                 "train with conv=null, or fuse in an earlier stage"
             )
         self._structure = analyse(net, self.model)
-        smaller = reachable(self.structure, self.widths)
+        smaller = set_widths(self.structure, self.widths)
         self._counts = self.structure.counts(smaller)
         cost = count_costs(smaller)
         self._goal = {
