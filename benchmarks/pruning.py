@@ -24,8 +24,8 @@ from esr.files import write_json
 from esr.metrics.complexity import complexity
 from esr.provenance import provenance
 from esr.surgery import importance
-from esr.surgery import timing as runtime
 from esr.surgery.prune import Prune
+from esr.surgery.timing import time_ratio
 from esr.zoo import catalogue as zoo
 
 IMPORTANCES = {
@@ -107,7 +107,7 @@ def main() -> None:
     path = args.out / "pruning_cpu.json"
     if args.runtime:
         _, smaller = Prune({"runtime": args.runtime})(net, config)
-        again = [runtime.ratio(smaller, config, (128, 128), "cpu") for _ in range(3)]
+        again = [time_ratio(smaller, config, (128, 128), "cpu") for _ in range(3)]
         result["runtime"] = {"wanted": args.runtime, "widths": smaller, "measured_again": again}
         print(result["runtime"], flush=True)
     nets = {}

@@ -186,7 +186,7 @@ def test_repeat_prune_fuse_ema_and_a_teacher(tmp_path: Path):
         "overrides: ['model.width=10', 'trainer.max_steps=0']}",
         "thin": "{init: fused, overrides: ['model.width=8', 'loss=[l1,distill_output]', "
         "'loss.distill_output.teacher.source=again'], "
-        "transform: [{_target_: esr.surgery.narrow.narrow, into: '${model}'}]}",
+        "transform: [{_target_: esr.surgery.prune.Prune, widths: {width: 8}}]}",
     }
     words = [*base, *(f"+stages.{k}={v}" for k, v in stages_.items()), f"run={folder}", *words]
     stages.run(compose("train", words), words)
@@ -207,7 +207,6 @@ def test_repeat_prune_fuse_ema_and_a_teacher(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_pruner_chooses_the_network_and_the_next_stage_goes_on_with_it(tmp_path: Path):
-    pytest.importorskip("torch_pruning")
     stages_ = {
         "wide": "{}",
         "thin": "{init: wide, transform: [{_target_: esr.surgery.prune.Prune, "

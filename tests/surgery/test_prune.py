@@ -14,11 +14,9 @@ from esr.metrics.complexity import complexity
 from esr.models.imdn import IMDN
 from esr.models.rfdn import RFDN
 from esr.models.rlfn import RLFN
-from esr.surgery import budget, importance, rebuild
+from esr.surgery import budget, channels, importance, rebuild
 from esr.surgery.prune import Prune
 from esr.surgery.widths import analyse
-
-pytest.importorskip("torch_pruning")
 
 RLFN_CONFIG = {
     "_target_": "esr.models.rlfn.RLFN",
@@ -48,7 +46,9 @@ def test_rfdn_becomes_the_published_pruned_entry():
     assert round(found.flops / 1e9, 2) == 17.70
     assert round(found.acts / 1e6, 2) == 91.72
     entry = build(compose("train", ["ntire2022=rfdn_pruned"]).model)
-    assert rebuild.shapes(smaller) == {k: tuple(v.shape) for k, v in entry.state_dict().items()}
+    assert rebuild.shapes(rebuild.outline(smaller)) == {
+        k: tuple(v.shape) for k, v in entry.state_dict().items()
+    }
 
 
 def test_rlfn_becomes_the_challenge_winner():
@@ -74,7 +74,7 @@ def test_official_weights_load_into_what_was_pruned(shared: Path, entry, wide, w
     folder = shared / "ntire2022" / "weights"
     official = zoo.load(f"ntire2022/{entry}", folder=folder)
     config = {**plain(compose("train", [f"ntire2022={entry}"]).model), **wide}
-    net, _ = Prune(widths=widths)(rebuild.build(config), config)
+    net, _ = Prune(widths=widths)(rebuild.build_network(config), config)
     net.load_state_dict(official.state_dict())
     image = torch.rand(1, 3, 24, 24)
     with torch.no_grad():
@@ -123,15 +123,16 @@ def test_channels_that_contribute_nothing_leave_no_trace(net, config, widths):
 
 
 def test_the_result_is_an_ordinary_network(tmp_path: Path):
-    from esr.zoo import open as checkpoints
+    from esr.zoo.deploy import save_deploy
+    from esr.zoo.open import load
 
     net, config = small_rlfn()
     before = copy.deepcopy(net.state_dict())
     pruned, smaller = Prune(target={"params": 0.6})(net, config)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     json.dumps(smaller)
-    checkpoints.save_deploy(pruned, smaller, tmp_path / "net.safetensors")
-    again = checkpoints.load(tmp_path / "net.safetensors")
+    save_deploy(pruned, smaller, tmp_path / "net.safetensors")
+    again = load(tmp_path / "net.safetensors")
     image = torch.rand(1, 3, 20, 20)
     with torch.no_grad():
         assert torch.equal(again(image), pruned(image))
@@ -195,7 +196,7 @@ def test_per_layer_budgets_write_one_number_as_a_list():
     assert smaller["mid"][0] > smaller["mid"][1]
     assert [len(block.convs[0].bias) for block in pruned.blocks] == smaller["mid"]
     with pytest.raises(UserError, match="mid has 3 numbers, and there are 2 blocks"):
-        rebuild.build({**config, "mid": [4, 4, 4]})
+        rebuild.build_network({**config, "mid": [4, 4, 4]})
 
 
 IMPORTANCES = [
@@ -241,9 +242,31 @@ def test_taylor_predicts_the_loss_change():
     assert correlation > 0.8
 
 
+@pytest.mark.parametrize("measure", IMPORTANCES[3:], ids=lambda m: type(m).__name__)
+def test_weight_normed_layers_are_judged_too(measure):
+    """They have directions and lengths of filters in place of weights."""
+    config = {"_target_": "esr.models.rlcsr.RLCSR", "width": 8, "kept": 4, "depth": 1}
+    structure = analyse(rebuild.build_network(config), config)
+    net, segments = structure.net, structure.segments
+    index = next(
+        i
+        for i, segment in enumerate(segments)
+        if not segment.fixed and any(name.endswith(channels.LENGTH) for name, _ in segment.rows)
+    )
+    state = net.state_dict()
+    for slot, rows in segments[index].rows.items():
+        if channels.computes(net, slot) and channels.can_be_zero(slot):
+            state[slot[0]].index_fill_(slot[1], rows[3], 0)
+    given = patches()
+    if isinstance(measure, importance.LossChange):
+        given = [{"lr": b["lr"], "hr": net(b["lr"]).detach()} for b in given]
+    scores = measure(net, segments, given)[index]
+    assert scores[3] == scores.min() < scores.max()
+
+
 def test_batch_norm_scale_reads_batch_norms_and_refuses_without():
     config = {"_target_": "esr.models.nasnet_bn.NASNetBN", "width": 8, "blocks": ["plain"] * 2}
-    normed = rebuild.build(config)
+    normed = rebuild.build_network(config)
     with torch.no_grad():
         for norm in (module for module in normed.modules() if isinstance(module, nn.BatchNorm2d)):
             norm.weight[5] = 1e-3
@@ -317,13 +340,13 @@ def test_a_network_compiled_in_place_is_pruned():
 def test_reasons_are_told_once():
     config = {"_target_": "esr.models.lkdn.LKDN", "width": 8, "depth": 2}
     with pytest.raises(UserError, match=r"no width that can be pruned.*attention") as caught:
-        Prune({"flops": 0.7})(rebuild.build(config), config)
+        Prune({"flops": 0.7})(rebuild.build_network(config), config)
     assert len(str(caught.value)) < 500
 
 
 def test_costs_fall_in_small_steps():
     config = {**RLFN_CONFIG, "width": 46, "mid": 48}
-    net = rebuild.build(config)
+    net = rebuild.build_network(config)
     for target in (0.9, 0.8, 0.65):
         _, smaller = Prune({"flops": target})(net, config)
         assert 0.97 * target < budget.cost(smaller, "flops") / budget.cost(config, "flops")
@@ -336,32 +359,32 @@ def test_a_configuration_of_another_network_is_refused():
 
 
 def test_runtime_search_finds_the_width_behind_noise():
-    from esr.surgery.timing import search
+    from esr.surgery.timing import search_runtime
 
     noise = iter([1.03, 0.97, 1.02, 0.99, 1.01, 0.98, 1.0, 1.01, 0.99, 1.0])
 
     def time(config: dict) -> float:  # a constant part that pruning does not touch
         return (0.3 + 0.7 * (config["width"] / 100) ** 2) * next(noise)
 
-    found, reached = search(0.65, lambda share: {"width": round(100 * share**0.5)}, time)
+    found, reached = search_runtime(0.65, lambda share: {"width": round(100 * share**0.5)}, time)
     assert found is not None
     assert abs(0.3 + 0.7 * (found["width"] / 100) ** 2 - 0.65) < 0.05 * 0.65
     assert reached == pytest.approx(0.65, rel=0.03)
 
 
 def test_runtime_that_cannot_be_reached_says_what_can():
-    from esr.surgery.timing import search
+    from esr.surgery.timing import search_runtime
 
     def candidate(share: float) -> dict | None:
         return {"width": share} if share > 0.1 else None
 
-    found, best = search(0.2, candidate, lambda config: 0.5 + 0.5 * config["width"])
+    found, best = search_runtime(0.2, candidate, lambda config: 0.5 + 0.5 * config["width"])
     assert found is None
     assert 0.5 < best < 0.65
 
 
 def test_calibration_takes_what_it_needs_and_no_more():
-    from esr.surgery.importance import draw
+    from esr.surgery.calibration import draw
 
     assert sum(len(batch["lr"]) for batch in draw(patches(4) * 3, 6)) == 6
     assert sum(len(batch["lr"]) for batch in draw(patches(4), 6)) == 4

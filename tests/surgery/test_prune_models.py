@@ -10,9 +10,7 @@ from esr.surgery import rebuild
 from esr.surgery.fuse import deploy_config, fuse
 from esr.surgery.importance import FilterNorm
 from esr.surgery.prune import take
-from esr.surgery.widths import analyse, lower
-
-pytest.importorskip("torch_pruning")
+from esr.surgery.widths import analyse
 
 NAMES = sorted(path.stem for path in Path(conf_dir(), "model").glob("*.yaml"))
 
@@ -35,7 +33,7 @@ def test_is_pruned_without_a_trace_of_what_was_zero_or_explains(name: str):
     assert structure.widths or structure.fixed
     smaller = structure.config
     for width in structure.widths[:1]:
-        smaller = lower(structure.config, width, width.step)
+        smaller = width.lower(structure.config, width.step)
         random = torch.Generator().manual_seed(0)
         scores = [torch.rand(s.size, generator=random) for s in structure.segments]
         kept = rebuild.strongest(scores, structure.counts(smaller))

@@ -8,9 +8,7 @@ import torch
 
 from esr.errors import UserError
 from esr.models.rlfn import RLFN
-from esr.surgery.sensitivity import run, sensitivity
-
-pytest.importorskip("torch_pruning")
+from esr.surgery.sensitivity import report_sensitivity, sensitivity
 
 CONFIG = {"_target_": "esr.models.rlfn.RLFN", "width": 8, "mid": 8, "depth": 1, "esa_width": 4}
 
@@ -33,7 +31,7 @@ def test_a_layer_that_is_half_empty_does_not_mind(tmp_path: Path):
     def score(other: torch.nn.Module) -> float:
         return float(-((other(image) - whole) ** 2).mean().detach())
 
-    rows = run(net, CONFIG, score, tmp_path)
+    rows = report_sensitivity(net, CONFIG, score, tmp_path)
     change = {(row["layer"], row["share"]): row["change"] for row in rows}
     assert change["blocks.0.convs.0", 0.5] == pytest.approx(0, abs=1e-12)
     assert change["blocks.0.convs.0", 0.75] < 0
@@ -51,4 +49,4 @@ def test_shares_are_checked():
 
 def test_an_unknown_configuration_is_asked_for(tmp_path: Path):
     with pytest.raises(UserError, match="model=NAME"):
-        run(network(), None, lambda net: 0.0, tmp_path)
+        report_sensitivity(network(), None, lambda net: 0.0, tmp_path)

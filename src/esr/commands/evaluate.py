@@ -170,12 +170,12 @@ def _upscaler(cfg: DictConfig, chosen: Selection, device: torch.device) -> Upsca
 
 def _sensitivity(cfg: DictConfig, chosen: Selection, device: torch.device) -> None:
     """How much each layer minds losing channels, see `esr.surgery.sensitivity`."""
-    from esr.surgery import sensitivity  # torch-pruning takes a while to import
+    from esr.surgery.sensitivity import report_sensitivity  # torch-pruning, too, only if needed
 
     if chosen.weights is None:
         raise UserError("sensitivity=true needs weights: ntire2022=ENTRY or checkpoint=PATH")
     data = _data(cfg)
-    sensitivity.run(
+    report_sensitivity(
         chosen.net,
         chosen.model and deploy_config(chosen.model),
         lambda net: measure.fidelity(net.to(device), data, device)["val/psnr_rgb"],

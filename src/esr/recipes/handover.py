@@ -5,7 +5,7 @@ with the real ones when a stage begins (`start`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from esr.losses.weighted import WeightedLoss
 from esr.models.state import mismatch, network_state
 from esr.recipes.jobs import INIT, Job, blaming
 from esr.recipes.stages import smallest
-from esr.surgery.fuse import deploy_config, fuse
+from esr.surgery.calibration import Batch, batches
+from esr.surgery.fuse import deploy_config
+from esr.surgery.transform import read_transform
 from esr.training.callbacks.checkpoint import BEST, LAST
 from esr.zoo.open import load
 
@@ -131,8 +133,9 @@ def _settle(job: Job, net: nn.Module, rehearse: bool = False) -> dict[str, torch
     """
     earlier = plain(job.source.cfg.model) if job.source else job.model
     made = None
-    for transform in job.transforms:
-        net, made = _apply(transform, net, made or earlier, job, rehearse)
+    for entry in job.transforms:
+        data = None if rehearse else _training_batches(job)
+        net, made = read_transform(entry)(net, made or earlier, data)
     own = plain(job.cfg.model)
     said = any(override.lstrip("+~").startswith(OF_MODEL) for override in job.stage.overrides)
     for config in (made, own, deploy_config(own), None if said else earlier):
@@ -147,37 +150,12 @@ def _settle(job: Job, net: nn.Module, rehearse: bool = False) -> dict[str, torch
     )
 
 
-def _apply(
-    transform: Any, net: nn.Module, config: dict[str, Any], job: Job, rehearse: bool
-) -> tuple[nn.Module, dict[str, Any] | None]:
-    """The network after a transform, and its configuration where the transform knows it.
-
-    A name is a function of `esr.surgery` (`fuse`). A mapping with `_target_` is either a function,
-    called with the network and the other keys, or a class, made from the other keys and called with
-    the network, its configuration and, if it `needs_data`, the data. Where only the configuration
-    matters (`rehearse`), a class that has a method of this name is spared its costs.
-    """
-    if isinstance(transform, str):
-        path = transform if "." in transform else f"esr.surgery.{transform}.{transform}"
-        transform = {"_target_": path}
-    if not isinstance(transform, Mapping) or "_target_" not in transform:
-        raise UserError(
-            f"transform: a name such as fuse, or a mapping with _target_; got {transform}"
-        )
-    if transform["_target_"] == "esr.surgery.fuse.fuse":
-        return fuse(net), deploy_config(config)
-    made = build({**transform, "_partial_": True})
-    if not isinstance(made.func, type):
-        return made(net), None
-    change = made()
-    if rehearse and hasattr(change, "rehearse"):
-        return change.rehearse(net, config)
-    if not getattr(change, "needs_data", False):
-        return change(net, config)
+def _training_batches(job: Job) -> Iterator[Batch]:
+    """What the stage trains on; opened when it is asked for, since few transforms look at any."""
     data = build(job.cfg.data)
     data.prepare_data()
     data.setup("fit")
-    return change(net, config, data)
+    yield from batches(data)
 
 
 def _averages(job: Job | None) -> bool:

@@ -1,1 +1,1 @@
-"""What replaces a network by another: merging re-parameterised blocks, pruning."""
+"""What replaces a network by another: merging re-parameterised blocks, pruning, another scale."""

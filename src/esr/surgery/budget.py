@@ -10,17 +10,20 @@ A target is a share of what the network costs now (`flops: 0.75`) or an amount a
 """
 
 import inspect
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from esr.build import Config, target
 from esr.errors import UserError
 from esr.metrics.complexity import Complexity, complexity
 from esr.surgery import rebuild
+from esr.surgery.channels import is_weight
 from esr.surgery.importance import Scores
-from esr.surgery.rebuild import Config, Inexpressible
-from esr.surgery.widths import Structure, Width, lower
+from esr.surgery.rebuild import Inexpressible, outline
+from esr.surgery.widths import Structure, Width
 
 COSTS = ("params", "flops", "acts", "channels", "runtime")
 SPREADS = ("uniform", "global", "per_layer")
@@ -31,148 +34,200 @@ SIZE = (256, 256)
 """Height and width of the image that FLOPs and activations are counted for."""
 
 
+def count_costs(config: Config) -> Complexity:
+    """All that the challenge's counter counts, without allocating the network."""
+    return complexity(outline(config), SIZE)
+
+
 def cost(config: Config, what: str) -> float:
     """Parameters, FLOPs or activations by the challenge's counter, or all output channels."""
     if what == "channels":
-        shapes = rebuild.shapes(config)
-        return sum(
-            s[0] for n, s in shapes.items() if n.endswith(("weight", "original1")) and len(s) > 1
-        )
-    return float(getattr(count(config), what))
+        shapes = rebuild.shapes(outline(config))
+        return sum(shape[0] for name, shape in shapes.items() if is_weight(name, shape))
+    return float(getattr(count_costs(config), what))
 
 
-def count(config: Config) -> Complexity:
-    """All that the challenge's counter counts, without allocating the network."""
-    with torch.device("meta"):
-        net = rebuild.construct(config)
-    return complexity(net, SIZE)
-
-
-def limits(target: Mapping[str, float], config: Config) -> dict[str, float]:
+def as_limits(wanted: Mapping[str, float], config: Config) -> dict[str, float]:
     """The target as amounts that may not be exceeded.
 
     Raises:
         UserError: an unknown cost, or an amount that is none.
     """
-    unknown = [name for name in target if name not in COSTS]
-    if unknown or not target:
-        raise UserError(f"target {dict(target)}: expected one or more of {', '.join(COSTS)}")
-    found = {}
-    for name, value in target.items():
+    if not wanted or any(name not in COSTS for name in wanted):
+        raise UserError(f"target {dict(wanted)}: expected one or more of {', '.join(COSTS)}")
+    limits = {}
+    for name, value in wanted.items():
         if not isinstance(value, int | float) or not value > 0:
             raise UserError(
                 f"target {name}={value} leaves nothing: expected a share above 0 and below 1, or "
                 "an amount above 1"
             )
-        found[name] = value if value > 1 or name == "runtime" else value * cost(config, name)
-    return found
+        limits[name] = value if value > 1 or name == "runtime" else value * cost(config, name)
+    return limits
 
 
-def ladder(structure: Structure, round_to: int, fixed: Sequence[str]) -> list[Config]:
-    """The uniform configurations from the present one down to the smallest.
+class Search:
+    """Looks for the largest network within limits.
 
-    Between two of them the widths go down one after the other, so that costs fall in small steps.
+    Args:
+        structure: the present network.
+        scores: of its channels, comparable between segments.
+        spread: one of `SPREADS`.
+        round_to: widths become multiples of it.
+        fixed: arguments that keep their value.
+
+    Raises:
+        UserError: a fixed argument is no width, or there is nothing else to prune.
     """
-    free = list(_free(structure, fixed))
-    if not free:
-        besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
-        raise UserError(
-            f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
-            f"{explain(structure)}"
-        )
-    found = [_rounded(structure, round_to, fixed)]
-    for share in range(255, 0, -1):
-        for width in free:
-            value = _round(width.value * share / 256, width, round_to)
-            config = _set(found[-1], width, value)
-            if config != found[-1]:
-                found.append(config)
-    return found
 
+    def __init__(
+        self, structure: Structure, scores: Scores, spread: str, round_to: int, fixed: Sequence[str]
+    ):
+        known = dict.fromkeys(width.argument for width in structure.widths)
+        for name in fixed:
+            if name not in known:
+                raise UserError(f"fixed={name} is no width; there are: {', '.join(known)}")
+        self.free = [width for width in structure.widths if width.argument not in fixed]
+        if not self.free:
+            besides = f" besides the fixed {', '.join(fixed)}" if fixed else ""
+            raise UserError(
+                f"{type(structure.net).__name__} has no width that can be pruned{besides}. "
+                f"{explain_fixed(structure)}"
+            )
+        self.structure, self.scores = structure, scores
+        self.spread, self.round_to = spread, round_to
+        self._costs: dict[tuple[str, str], float] = {}
 
-def search_uniform(
-    structure: Structure,
-    fits: Callable[[Config], bool],
-    round_to: int,
-    fixed: Sequence[str],
-) -> Config | None:
-    """The largest expressible uniform configuration that fits; None if none does."""
-    candidates = ladder(structure, round_to, fixed)
-    low, high = 0, len(candidates)
-    while low < high:  # costs fall along the ladder; what the class refuses counts as too large
-        middle = (low + high) // 2
-        below = next(
-            (i for i in range(middle, high) if _expressible(structure, candidates[i])), high
-        )
-        if below == high or fits(candidates[below]):
-            high = middle
-        else:
-            low = below + 1
-    return next((c for c in candidates[low:] if _expressible(structure, c) and fits(c)), None)
+    def find(self, limits: Mapping[str, float]) -> Config | None:
+        """The configuration that costs no more than `limits` (see `as_limits`); None if none does.
 
+        Raises:
+            UserError: there is nothing to prune.
+        """
+        if self.spread == "uniform":
+            return self._uniform(limits)
+        return self._greedy(limits)
 
-def search_greedy(
-    structure: Structure,
-    scores: Scores,
-    fits: Callable[[Config], bool],
-    price: Callable[[Config], float],
-    round_to: int,
-    fixed: Sequence[str],
-    least: float = LEAST,
-) -> Config | None:
-    """Lower one width at a time, the cheapest in importance for the price it saves, until it fits.
+    def smallest(self) -> Config:
+        """The smallest configuration that may be found."""
+        if self.spread == "uniform":
+            return next(c for c in reversed(self._ladder()) if self._expressible(c))
+        config = self.structure.config
+        for width in self.free:
+            while smaller := self._lowered(config, width):
+                if not self._expressible(smaller):
+                    break
+                config = smaller
+        return config
 
-    No width falls below the share `least` of what it was: scores are measured with everything
-    else in place, and say little about the last channels of a layer.
-    """
-    ranked = [torch.cat([score.new_zeros(1), score.sort().values.cumsum(0)]) for score in scores]
-    config = _rounded(structure, round_to, fixed)
+    def price(self, config: Config, what: str) -> float:
+        """The `cost`, counted once."""
+        key = (str(config), what)
+        if key not in self._costs:
+            self._costs[key] = cost(config, what)
+        return self._costs[key]
 
-    def gain(width: Width) -> float:
-        """What is saved for the importance that is lost; -1 where the width cannot go down."""
-        smaller = _lowered(config, width, round_to, least)
-        if smaller is None:
-            return -1.0
-        try:
-            before, after = structure.counts(config), structure.counts(smaller)
-        except Inexpressible:
-            return -1.0
-        parts = zip(ranked, before, after, strict=True)
-        lost = sum(float(r[len(r) - 1 - a] - r[len(r) - 1 - b]) for r, b, a in parts)
-        return (price(config) - price(smaller)) / max(lost, 1e-12)
+    def _fits(self, config: Config, limits: Mapping[str, float]) -> bool:
+        return all(self.price(config, what) <= most for what, most in limits.items())
 
-    gains = {width: gain(width) for width in _free(structure, fixed)}
-    while not fits(config):
-        best = max(gains, key=lambda width: gains[width])
-        if gains[best] < 0:
+    def _uniform(self, limits: Mapping[str, float]) -> Config | None:
+        """The first of the ladder that can be built and fits."""
+        candidates = self._ladder()
+
+        def is_small_enough(start: int) -> bool:
+            smaller = next((c for c in candidates[start:] if self._expressible(c)), None)
+            return smaller is None or self._fits(smaller, limits)
+
+        # Costs fall along the ladder, so it need not be climbed step by step.
+        start = bisect_left(range(len(candidates)), True, key=is_small_enough)
+        fitting = (c for c in candidates[start:] if self._expressible(c) and self._fits(c, limits))
+        return next(fitting, None)
+
+    def _ladder(self) -> list[Config]:
+        """The uniform configurations from the present one down to the smallest.
+
+        Between two of them the widths go down one after the other, so that costs fall in small
+        steps.
+        """
+        found = [self._rounded()]
+        for share in range(255, 0, -1):
+            for width in self.free:
+                value = self._round(width.value * share / 256, width)
+                config = width.write(found[-1], value)
+                if config != found[-1]:
+                    found.append(config)
+        return found
+
+    def _greedy(self, limits: Mapping[str, float]) -> Config | None:
+        """Lower one width at a time, the cheapest in importance for the price it saves.
+
+        The price is the first limit's. No width falls below the share `LEAST` of what it was:
+        scores are measured with everything else in place, and say little about the last channels of
+        a layer.
+        """
+        counts, what = self.structure.counts, next(iter(limits))
+        losses = [torch.cat([s.new_zeros(1), s.sort().values.cumsum(0)]) for s in self.scores]
+        config = self._rounded()
+
+        def gain(width: Width) -> float:
+            """What is saved for the importance that is lost; -1 where the width cannot go down."""
+            smaller = self._lowered(config, width)
+            if smaller is None:
+                return -1.0
+            try:
+                pairs = zip(losses, counts(config), counts(smaller), strict=True)
+            except Inexpressible:
+                return -1.0
+            lost = sum(float(of[len(of) - 1 - a] - of[len(of) - 1 - b]) for of, b, a in pairs)
+            return (self.price(config, what) - self.price(smaller, what)) / max(lost, 1e-12)
+
+        gains = {width: gain(width) for width in self.free}
+        while not self._fits(config, limits):
+            best = max(gains, key=lambda width: gains[width])
+            if gains[best] < 0:
+                return None
+            now = gain(best)  # it may have been computed for an earlier configuration
+            if now < max((g for width, g in gains.items() if width is not best), default=-1.0):
+                gains[best] = now
+                continue
+            config = self._lowered(config, best) or config
+            gains[best] = gain(best)
+        return config
+
+    def _rounded(self) -> Config:
+        """The present configuration with every width that is not fixed down to a multiple."""
+        config = self.structure.config
+        for width in self.free:
+            config = width.write(config, self._round(width.value, width))
+        return config if self._expressible(config) else self.structure.config
+
+    def _round(self, value: float, width: Width) -> int:
+        if (unit := self.round_to) > 1:
+            most = width.value // unit * unit or width.value  # below one multiple: as it is
+            return min(most, max(unit, unit * round(value / unit)))
+        steps = round((width.value - value) / width.step)
+        return width.value - width.step * min(steps, (width.value - 1) // width.step)
+
+    def _lowered(self, config: Config, width: Width) -> Config | None:
+        """The configuration with one width a step lower; None where that is too low."""
+        value = width.read(config)
+        by = (value % self.round_to or self.round_to) if self.round_to > 1 else width.step
+        others = [config[width.argument][i] for i in width.tied]
+        if value - by < max(1, LEAST * width.value) or any(other <= by for other in others):
             return None
-        now = gain(best)  # it may have been computed for an earlier configuration
-        if now < max((g for width, g in gains.items() if width is not best), default=-1.0):
-            gains[best] = now
-            continue
-        config = _lowered(config, best, round_to, least) or config
-        gains[best] = gain(best)
-    return config
+        return width.lower(config, by)
 
-
-def smallest(structure: Structure, spread: str, round_to: int, fixed: Sequence[str]) -> Config:
-    """The smallest configuration that a search may return."""
-    if spread == "uniform":
-        candidates = reversed(ladder(structure, round_to, fixed))
-        return next(config for config in candidates if _expressible(structure, config))
-    config = structure.config
-    for width in _free(structure, fixed):
-        while smaller := _lowered(config, width, round_to, LEAST):
-            if not _expressible(structure, smaller):
-                break
-            config = smaller
-    return config
+    def _expressible(self, config: Config) -> bool:
+        try:
+            self.structure.counts(config)
+        except (Inexpressible, UserError):  # the channels do not work out, or the class refuses
+            return False
+        return True
 
 
 def per_block(structure: Structure) -> Config:
     """The configuration with a list of one number a block, where the class takes both."""
-    cls = rebuild.target(structure.config)
-    parameters = inspect.signature(cls).parameters
+    parameters = inspect.signature(target(structure.config["_target_"])).parameters
     config = dict(structure.config)
     for width in structure.widths:
         accepts = str(parameters[width.argument].annotation)
@@ -181,15 +236,15 @@ def per_block(structure: Structure) -> Config:
         for depth in range(2, 65):
             listed = {**config, width.argument: [width.value] * depth}
             try:
-                if rebuild.shapes(listed) == structure.shapes:
+                if rebuild.shapes(outline(listed)) == structure.shapes:
                     config = listed
                     break
-            except Exception:  # another number of blocks
+            except UserError:  # another number of blocks
                 continue
     return config
 
 
-def explain(structure: Structure) -> str:
+def explain_fixed(structure: Structure) -> str:
     """What is fixed, and why, in one line: each reason once, with the first part it holds for."""
     first: dict[str, str] = {}
     parts = Counter()
@@ -201,69 +256,3 @@ def explain(structure: Structure) -> str:
         f"{where}{f' and {parts[why] - 1} more' if parts[why] > 1 else ''}: {why}"
         for why, where in first.items()
     )
-
-
-def _free(structure: Structure, fixed: Sequence[str]) -> Iterator[Width]:
-    known = [width.argument for width in structure.widths]
-    for name in fixed:
-        if name not in known:
-            raise UserError(
-                f"fixed={name} is no width; there are: {', '.join(dict.fromkeys(known))}"
-            )
-    yield from (width for width in structure.widths if width.argument not in fixed)
-
-
-def _rounded(structure: Structure, round_to: int, fixed: Sequence[str]) -> Config:
-    """The present configuration with every width that is not `fixed` down to a multiple."""
-    config = structure.config
-    for width in _free(structure, fixed):
-        config = _set(config, width, _round(width.value, width, round_to))
-    return config if _expressible(structure, config) else structure.config
-
-
-def _round(value: float, width: Width, round_to: int) -> int:
-    if round_to > 1:
-        most = (
-            width.value // round_to * round_to or width.value
-        )  # fewer than one multiple: as it is
-        return min(most, max(round_to, round_to * round(value / round_to)))
-    steps = round((width.value - value) / width.step)
-    most = (width.value - 1) // width.step
-    return width.value - width.step * min(steps, most)
-
-
-def _set(config: Config, width: Width, value: int) -> Config:
-    if width.index is None:
-        return {**config, width.argument: value}
-    values = list(config[width.argument])
-    values[width.index] = value
-    return {**config, width.argument: values}
-
-
-def _lowered(config: Config, width: Width, round_to: int, least: float) -> Config | None:
-    """The configuration with one width a step lower; None where that is too low."""
-    given = config[width.argument]
-    value = given if width.index is None else given[width.index]
-    by = (value % round_to or round_to) if round_to > 1 else width.step
-    others = [given[i] for i in width.tied]
-    if value - by < max(1, least * width.value) or min([by + 1, *others]) <= by:
-        return None
-    return lower(config, width, by)
-
-
-def _expressible(structure: Structure, config: Config) -> bool:
-    try:
-        structure.counts(config)
-    except Exception:  # the class refuses the number, or the channels do not work out
-        return False
-    return True
-
-
-def describe(config: Config, before: Config) -> str:
-    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
-    changes = [
-        f"{name} {before[name]} -> {value}"
-        for name, value in config.items()
-        if name in before and before[name] != value
-    ]
-    return ", ".join(changes) or "nothing"

@@ -9,16 +9,17 @@ leaves tensors of a plain smaller network.
 torch-pruning has no rule for `PixelShuffle`, in which r*r channels become one; it is added here.
 """
 
-import importlib
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+import torch_pruning as tp
 from torch import nn
-
-from esr.errors import UserError
+from torch_pruning._helpers import _HybridIndex as Index
 
 Slot = tuple[str, int]
 """A tensor of the state dict and one of its dimensions."""
@@ -56,60 +57,80 @@ def trace(net: nn.Module) -> list[Segment]:
     """The segments of a plain float32 network on the CPU, in the order of its state dict.
 
     Args:
-        net: takes RGB (1, 3, H, W); left in eval mode.
-
-    Raises:
-        UserError: torch-pruning is not installed.
+        net: takes RGB (1, 3, H, W); left in eval mode with gradients for all parameters.
     """
-    tp = _torch_pruning()
     least = getattr(net, "min_size", 1)
     # Sides that are no likely numbers of channels, so that torch-pruning cannot mix them up.
     size = (max(47, least), max(53, least))
-    modes = [p.requires_grad for p in net.parameters()]
     net.requires_grad_(True)
-    try:
-        with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")
-            graph = _graph(tp, net, size)
-    finally:
-        for parameter, mode in zip(net.parameters(), modes, strict=True):
-            parameter.requires_grad_(mode)
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        # As a tuple: torch-pruning would unpack a tensor into images without a batch.
+        graph = _Graph(size).build_dependency(net, (torch.rand(1, 3, *size),))
     _teach_pixel_shuffle(graph)
     return _segments(net, graph)
 
 
-def _graph(tp: Any, net: nn.Module, size: tuple[int, int]) -> Any:
-    class Graph(tp.DependencyGraph):
-        """Knows from autograd how many channels an operation has made, where upstream guesses."""
+class _Graph(tp.DependencyGraph):
+    """Knows from autograd how many channels an operation has made, where upstream guesses."""
 
-        def get_out_channels(self, module_or_node: Any) -> int | None:
-            channels = super().get_out_channels(module_or_node)
-            made = getattr(getattr(module_or_node, "grad_fn", None), "_input_metadata", ())
-            if channels is not None or len(made) != 1 or len(made[0].shape) != 4:
-                return channels
-            channels_last = tuple(made[0].shape[1:3]) == size
-            return None if channels_last else int(made[0].shape[1])
+    def __init__(self, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
 
-    # As a tuple: torch-pruning would unpack a tensor, and the network see an image without a batch.
-    return Graph().build_dependency(net, (torch.rand(1, 3, *size),))
-
-
-def written(segment: Segment, net: nn.Module) -> list[Slot]:
-    """The slots of a segment that compute its channels: filters and their biases."""
-    return [
-        (name, dim)
-        for name, dim in segment.rows
-        if _owner(name) in segment.writers and (name.endswith("bias") or _writes(net, name, dim))
-    ]
+    def get_out_channels(self, module_or_node: Any) -> int | None:
+        """As upstream's; else the channels of the only result, unless its channels come last."""
+        channels = super().get_out_channels(module_or_node)
+        made = getattr(getattr(module_or_node, "grad_fn", None), "_input_metadata", ())
+        if channels is not None or len(made) != 1 or len(made[0].shape) != 4:
+            return channels
+        channels_last = tuple(made[0].shape[1:3]) == self.size
+        return None if channels_last else int(made[0].shape[1])
 
 
-def _torch_pruning() -> Any:
-    try:
-        return importlib.import_module("torch_pruning")
-    except ImportError:
-        raise UserError(
-            "pruning needs torch-pruning, which is not installed: pip install 'esr[prune]'"
-        ) from None
+def gone(segments: Sequence[Segment], kept: Sequence[torch.Tensor]) -> dict[Slot, torch.Tensor]:
+    """The indices that go from every tensor when of each segment the positions `kept` stay."""
+    found: dict[Slot, list[torch.Tensor]] = defaultdict(list)
+    for segment, stay in zip(segments, kept, strict=True):
+        lost = torch.ones(segment.size, dtype=torch.bool)
+        lost[stay] = False
+        for slot, rows in segment.rows.items():
+            found[slot].append(rows[lost].flatten())
+    return {slot: torch.cat(rows) for slot, rows in found.items()}
+
+
+def computes(net: nn.Module, slot: Slot) -> bool:
+    """Whether a slot computes its channels: filters and their biases."""
+    name, dim = slot
+    module = net.get_submodule(owner(name))
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    return isinstance(module, LAYERS) and (name.endswith("bias") or dim == int(transposed))
+
+
+# A weight-normed layer has, in place of its weight, a direction of each filter and its length.
+PARTS = ".parametrizations."
+LENGTH, DIRECTION = "weight.original0", "weight.original1"
+
+
+def owner(tensor: str) -> str:
+    """The path of the module that a tensor of the state dict belongs to."""
+    return tensor.partition(PARTS)[0] if PARTS in tensor else tensor.rpartition(".")[0]
+
+
+def is_weight(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor is the weight of a layer, or the directions of its filters."""
+    return name.endswith(("weight", DIRECTION)) and len(shape) > 1
+
+
+def can_be_zero(slot: Slot) -> bool:
+    """Whether a slot can be filled with zeros: all but directions, whose lengths are enough."""
+    name, dim = slot
+    return not (name.endswith(DIRECTION) and dim == 0)
+
+
+def lengths(directions: str) -> str:
+    """The name of the filters' lengths, given that of their directions."""
+    return directions.removesuffix(DIRECTION) + LENGTH
 
 
 class _Units:
@@ -170,23 +191,8 @@ def _segments(net: nn.Module, graph: Any) -> list[Segment]:
 def _segment(fixed: str, channels: list[dict[Slot, list[int]]], net: nn.Module) -> Segment:
     channels = sorted(channels, key=lambda rows: sorted(rows.items()))
     rows = {slot: torch.tensor([c[slot] for c in channels]) for slot in sorted(channels[0])}
-    writers = {_owner(name) for name, dim in rows if _writes(net, name, dim)}
+    writers = {owner(slot[0]) for slot in rows if computes(net, slot)}
     return Segment(rows, tuple(sorted(writers)), fixed)
-
-
-def _owner(tensor: str) -> str:
-    return (
-        tensor.partition(".parametrizations.")[0]
-        if ".param" in tensor
-        else tensor.rpartition(".")[0]
-    )
-
-
-def _writes(net: nn.Module, name: str, dim: int) -> bool:
-    module = net.get_submodule(_owner(name))
-    if not isinstance(module, LAYERS) or name.endswith("bias"):
-        return False
-    return dim == int(isinstance(module, nn.ConvTranspose2d))
 
 
 def _closure(graph: Any, limit: int) -> _Units:
@@ -198,9 +204,7 @@ def _closure(graph: Any, limit: int) -> _Units:
     Attention flattens images, and each channel becomes thousands of pixels: following those takes
     minutes and finds nothing, so what leads to an index of `limit` or more counts as lost.
     """
-    index_type = importlib.import_module("torch_pruning")._helpers._HybridIndex
-    units, seen = _Units(), defaultdict(set)
-    todo = []
+    units, seen, todo = _Units(), defaultdict(set), []
     for module, node in graph.module2node.items():
         if isinstance(module, LAYERS):
             pruner = graph.get_pruner_of_module(module)
@@ -215,12 +219,12 @@ def _closure(graph: Any, limit: int) -> _Units:
         for dep in node.dependencies if new else ():
             if not dep.is_triggered_by(function):
                 continue
-            last = _mapped(dep, [index_type(max(new), max(new))])
+            last = _mapped(dep, [Index(max(new), max(new))])
             if last and max(last)[0] >= limit:
                 for index in new:
                     units.lose((node, function, index))
                 continue
-            mapped = _mapped(dep, [index_type(i, i) for i in sorted(new)])
+            mapped = _mapped(dep, [Index(i, i) for i in sorted(new)])
             for index, origin in mapped:
                 units.unite((dep.target, dep.handler, index), (node, function, origin))
             todo.append((dep.target, dep.handler, {index for index, _ in mapped}))
@@ -237,7 +241,7 @@ def _mapped(dep: Any, indices: list[Any]) -> list[Any]:
 def _slots(
     graph: Any, node: Any, handler: Any, names: dict[Any, str], shapes: dict[str, tuple[int, ...]]
 ) -> list[Slot]:
-    """The tensors, with their dimension, that a pruning function shortens."""
+    """The slots that a pruning function shortens."""
     module = node.module
     if isinstance(module, nn.Parameter):
         return [(graph._param_to_name[module], node.pruning_dim)]
@@ -268,28 +272,13 @@ def _stored(name: str, dim: int, shapes: dict[str, tuple[int, ...]]) -> list[Slo
     """The slots under which the state dict has a tensor: two for a weight-normed convolution."""
     if name in shapes:
         return [(name, dim)]
-    module, _, tensor = name.rpartition(".")
-    parts = [f"{module}.parametrizations.{tensor}.original{i}" for i in (0, 1)]
+    module = name.removesuffix(".weight")
+    parts = [f"{module}{PARTS}{part}" for part in (LENGTH, DIRECTION)]
     return [(part, dim) for part in parts if part in shapes and shapes[part][dim] > 1]
 
 
-class _Shuffled:
-    """torch-pruning's index mapping over a pixel shuffle: `factor` channels before, one after."""
-
-    def __init__(self, factor: int, forward: bool):
-        self.factor, self.forward = factor, forward
-
-    def __call__(self, indices: list[Any]) -> list[Any]:
-        if self.forward:
-            return [type(i)(i.idx // self.factor, i.root_idx) for i in indices]
-        return [
-            type(i)(i.idx * self.factor + k, i.root_idx)
-            for i in indices
-            for k in range(self.factor)
-        ]
-
-
 def _teach_pixel_shuffle(graph: Any) -> None:
+    """Tell the graph which channels a pixel shuffle makes of which: one of `factor` squared."""
     for node in graph.module2node.values():
         factor = getattr(node.grad_fn, "_saved_upscale_factor", None)
         if factor is None or "PixelShuffle" not in node.grad_fn.name():
@@ -297,7 +286,15 @@ def _teach_pixel_shuffle(graph: Any) -> None:
         for source in node.inputs:
             for dep in source.dependencies:
                 if dep.target is node:
-                    dep.index_mapping[1] = _Shuffled(factor**2, forward=True)
+                    dep.index_mapping[1] = partial(_shuffled, factor**2)
             for dep in node.dependencies:
                 if dep.target is source:
-                    dep.index_mapping[0] = _Shuffled(factor**2, forward=False)
+                    dep.index_mapping[0] = partial(_unshuffled, factor**2)
+
+
+def _shuffled(many: int, indices: list[Index]) -> list[Index]:
+    return [Index(i.idx // many, i.root_idx) for i in indices]
+
+
+def _unshuffled(many: int, indices: list[Index]) -> list[Index]:
+    return [Index(i.idx * many + k, i.root_idx) for i in indices for k in range(many)]

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esr.build import Config
 from esr.errors import UserError
-from esr.surgery import importance as calibration
 from esr.surgery import rebuild
-from esr.surgery.importance import Batches
-from esr.surgery.prune import plain
-from esr.surgery.rebuild import Config
+from esr.surgery.calibration import Batches, Data, draw
+from esr.surgery.prune import deployed
+from esr.surgery.rebuild import State, build_network, outline
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ class DropBlocks:
         patches: calibration patches.
     """
 
-    needs_data = True
-
     def __init__(
         self,
         blocks: int = 1,
@@ -51,41 +49,32 @@ class DropBlocks:
         self.container, self.patches = container, patches
 
     def __call__(
-        self, net: nn.Module, config: Mapping[str, Any], data: Any = None
+        self, net: nn.Module, config: Mapping[str, Any], data: Data | None = ()
     ) -> tuple[nn.Module, Config]:
         """Leave blocks out; the given network is left as it is.
 
         Args:
             net: in training or deploy form; a training form is merged first.
             config: what it was built from.
-            data: see `esr.surgery.importance.draw`.
+            data: where calibration patches are drawn. None: a rehearsal, and the last blocks go.
 
         Raises:
             UserError: the network has no such argument, or not that many blocks.
         """
-        return self._drop(net, config, calibration.draw(data, self.patches))
-
-    def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
-        """The same without looking at images: the last blocks go."""
-        return self._drop(net, config, None)
-
-    def _drop(
-        self, net: nn.Module, config: Mapping[str, Any], patches: Batches | None
-    ) -> tuple[nn.Module, Config]:
+        patches = None if data is None else draw(data, self.patches)
         first, training = next(net.parameters()), net.training
-        net, model = plain(net, config)
-        rebuild.check(net, model)
-        state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+        net, model = deployed(net, config)
+        rebuild.require_builds(model, net)
         for _ in range(self.blocks):
             number = self._number(model, net)
             tried = []
             for index in range(number) if patches is not None else [number - 1]:
                 smaller = self._shorter(model, index)
-                candidate = rebuild.build(smaller, self._without(state, smaller, index, number))
+                state = self._without(net.state_dict(), smaller, index, number)
+                candidate = build_network(smaller, state)
                 tried.append((_loss(candidate, patches), index, candidate, smaller))
             loss, index, net, model = min(tried, key=lambda found: found[0])
             logger.info("left out %s.%d: mean squared error %.3g", self.container, index, loss)
-            state = net.state_dict()
         return net.to(first.device, first.dtype).train(training), model
 
     def _number(self, config: Config, net: nn.Module) -> int:
@@ -107,9 +96,7 @@ class DropBlocks:
             return {**config, self.argument: [*given[:index], *given[index + 1 :]]}
         return {**config, self.argument: given - 1}
 
-    def _without(
-        self, state: Mapping[str, torch.Tensor], config: Config, index: int, number: int
-    ) -> dict[str, torch.Tensor]:
+    def _without(self, state: State, config: Config, index: int, number: int) -> State:
         """The tensors of the other blocks under their new numbers.
 
         A tensor outside the blocks that gets smaller reads the outputs of all of them side by side.
@@ -123,7 +110,7 @@ class DropBlocks:
             elif (block := int(found[1])) != index:
                 rest = name[found.end() :]
                 result[f"{self.container}.{block - (block > index)}.{rest}"] = tensor
-        shapes = rebuild.shapes(config)
+        shapes = rebuild.shapes(outline(config))
         for name, shape in shapes.items():
             if name not in result or result[name].dim() != len(shape):
                 raise UserError(

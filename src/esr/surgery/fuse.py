@@ -6,13 +6,13 @@ the class, because many networks here own a child that is *called* `fuse`.
 """
 
 import copy
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from esr.build import Config, target
 from esr.errors import UserError
 from esr.models.state import mismatch
 
@@ -36,19 +36,23 @@ def fuse(net: nn.Module) -> nn.Module:
     return _fuse(copy.deepcopy(net), "", {})
 
 
-def deploy_config(model: Mapping[str, Any]) -> dict[str, Any]:
+def deploy_config(model: Mapping[str, Any]) -> Config:
     """Return the configuration that builds `fuse(net)`, given the one that built `net`.
 
     Arguments which only shape the training form are dropped, so that their defaults apply: `conv`,
     or what the class lists in its attribute `training_arguments`.
-
-    Args:
-        model: constructor arguments with the class under `_target_`.
     """
-    module, _, name = str(model["_target_"]).rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
-    dropped = getattr(cls, "training_arguments", ("conv",))
+    dropped = getattr(target(str(model["_target_"])), "training_arguments", ("conv",))
     return {key: value for key, value in model.items() if key not in dropped}
+
+
+class Fuse:
+    """The transform `fuse` of a recipe's stage, see `esr.surgery.transform`."""
+
+    def __call__(
+        self, net: nn.Module, config: Config, data: object = None
+    ) -> tuple[nn.Module, Config]:
+        return fuse(net), deploy_config(config)
 
 
 def _has(module: nn.Module, method: str) -> bool:
@@ -73,14 +77,11 @@ def _fuse(module: nn.Module, path: str, done: dict[nn.Module, nn.Module]) -> nn.
     return twin
 
 
-# The way back: plain deploy weights as the starting point of a training form.
-
-
 def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Load the weights of `fuse(net)` into `net`: it computes the same afterwards, in eval mode.
+    """The way back: load the weights of `fuse(net)` into `net`, which then computes the same.
 
     A block's main branch takes the plain kernel, its other branches start at zero contribution;
-    everything else is loaded as it is.
+    everything else is loaded as it is. Equal in eval mode.
 
     Args:
         net: a network with or without re-parameterised blocks; changed in place.
@@ -89,8 +90,7 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     Raises:
         UserError: the weights are of another network; names and shapes that differ are listed.
     """
-    problem = mismatch(weights, fuse(net).state_dict())
-    if problem:
+    if problem := mismatch(weights, fuse(net).state_dict()):
         raise UserError(f"these are no deploy weights of {type(net).__name__}: {problem}")
     net.load_state_dict(weights, strict=False)  # all but the blocks, whose names differ
     for path, module in net.named_modules():

@@ -5,19 +5,18 @@ Every measure gives each segment of the dependency graph one score a channel; th
 divided by their layer's mean before layers are compared.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
-from esr.surgery.channels import LAYERS, Segment, written
-
-Batches = Sequence[dict[str, torch.Tensor]]
-"""Calibration patches: pairs `lr` and `hr`, RGB (N, 3, H, W) in [0, 1]."""
+from esr.surgery.calibration import Batches
+from esr.surgery.channels import LAYERS, Segment, Slot, computes, owner
+from esr.surgery.rebuild import silence
 
 Scores = list[torch.Tensor]
 """For each segment one score a channel, float64."""
@@ -26,23 +25,20 @@ Scores = list[torch.Tensor]
 class Importance(Protocol):
     """Scores the channels of a network."""
 
-    comparable: bool
-    needs_patches: bool
+    comparable: bool = False
+    needs_patches: bool = False
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         """The scores; `net` is a plain float32 network that may be changed and must be restored."""
         ...
 
 
-class Magnitude:
+class Magnitude(Importance):
     """The norm of all weights that a channel owns, as writer and as input of others (group norm).
 
     Args:
         p: 1 or 2.
     """
-
-    comparable = False
-    needs_patches = False
 
     def __init__(self, p: int = 2):
         if p not in (1, 2):
@@ -50,36 +46,24 @@ class Magnitude:
         self.p = p
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
-        state = net.state_dict()
-        totals = _sum_rows(segments, lambda slot: state[slot].double().abs() ** self.p)
-        return [total ** (1 / self.p) for total in totals]
+        powers = {k: v.double().abs() ** self.p for k, v in net.state_dict().items()}
+        return [_sums(s, s.rows, powers) ** (1 / self.p) for s in segments]
 
 
-class FilterNorm:
+class FilterNorm(Importance):
     """The Euclidean norm of the filters that compute a channel (soft filter pruning's criterion).
 
     Unlike `Magnitude` it does not look at who reads the channel, so filters that soft pruning set
     to zero score zero.
     """
 
-    comparable = False
-    needs_patches = False
-
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
-        state = net.state_dict()
-        totals = []
-        for segment in segments:
-            total = torch.zeros(segment.size, dtype=torch.float64)
-            for name, dim in written(segment, net):
-                squares = state[name].detach().double().cpu().square()
-                total += _by_index(squares, dim)[segment.rows[name, dim]].sum(1)
-            totals.append(total.sqrt())
-        return totals
+        squares = {k: v.double().square() for k, v in net.state_dict().items()}
+        filters = ([slot for slot in s.rows if computes(net, slot)] for s in segments)
+        return [_sums(s, slots, squares).sqrt() for s, slots in zip(segments, filters, strict=True)]
 
 
-class Random:
+class Random(Importance):
     """The baseline that every measure must beat.
 
     Args:
@@ -87,25 +71,21 @@ class Random:
     """
 
     comparable = True
-    needs_patches = False
 
     def __init__(self, seed: int = 0):
         self.seed = seed
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
         random = torch.Generator().manual_seed(self.seed)
         return [torch.rand(s.size, generator=random, dtype=torch.float64) for s in segments]
 
 
-class BatchNormScale:
+class BatchNormScale(Importance):
     """The factor of the batch norm behind a channel (network slimming, Liu et al., ICCV 2017)."""
 
     comparable = True
-    needs_patches = False
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`; channels without a batch norm count as indispensable."""
         norms = {
             f"{name}.weight": module.weight.detach().double().abs()
             for name, module in net.named_modules()
@@ -118,15 +98,13 @@ class BatchNormScale:
             )
         scores = []
         for segment in segments:
-            found = [
-                norms[name][r].sum(1) for (name, _), r in segment.rows.items() if name in norms
-            ]
+            slots = [slot for slot in segment.rows if slot[0] in norms]
             indispensable = torch.full((segment.size,), float("inf"), dtype=torch.float64)
-            scores.append(torch.stack(found).sum(0) if found else indispensable)
+            scores.append(_sums(segment, slots, norms) if slots else indispensable)
         return scores
 
 
-class Taylor:
+class Taylor(Importance):
     """First-order change of the loss when a channel is left out (Molchanov et al., CVPR 2019).
 
     The sum of weight times gradient over everything that reads the channel is the derivative by a
@@ -137,7 +115,6 @@ class Taylor:
     needs_patches = True
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
         squares = [torch.zeros(s.size, dtype=torch.float64) for s in segments]
         named = dict(net.named_parameters())
         readers = [_readers(net, segment) for segment in segments]
@@ -153,23 +130,17 @@ class Taylor:
                 for (name, p), g in zip(named.items(), grads, strict=True)
             }
             for square, segment, slots in zip(squares, segments, readers, strict=True):
-                change = torch.zeros(segment.size, dtype=torch.float64)
-                for name, dim in slots:
-                    sums = _by_index(products[name], dim)
-                    change += sums[segment.rows[name, dim]].sum(1)
-                square += change**2
+                square += _sums(segment, slots, products) ** 2
             count += 1
         return [(square / count).sqrt() for square in squares]
 
 
-class Activation:
+class Activation(Importance):
     """Mean magnitude of what a channel's writers put out on real patches."""
 
-    comparable = False
     needs_patches = True
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
         means: dict[str, torch.Tensor] = {}
         handles = [
             module.register_forward_hook(_averaging(name, module, means))
@@ -185,17 +156,15 @@ class Activation:
                 handle.remove()
         scores = []
         for segment in segments:
-            total = torch.zeros(segment.size, dtype=torch.float64)
-            for (name, dim), rows in segment.rows.items():
-                writer, _, tensor = name.rpartition(".")
-                if writer in segment.writers and tensor == "weight" and writer in means:
-                    output = int(isinstance(net.get_submodule(writer), nn.ConvTranspose2d))
-                    total += means[writer][rows].sum(1) if dim == output else 0
-            scores.append(total)
+            score = torch.zeros(segment.size, dtype=torch.float64)
+            written = {owner(s[0]): rows for s, rows in segment.rows.items() if computes(net, s)}
+            for writer, rows in written.items():
+                score += means[writer][rows].sum(1) if writer in means else 0
+            scores.append(score)
         return scores
 
 
-class LossChange:
+class LossChange(Importance):
     """How much worse the images get without a channel, tried one channel at a time.
 
     The measure that is about super-resolution itself: PSNR's loss on calibration patches, all
@@ -206,7 +175,6 @@ class LossChange:
     needs_patches = True
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        """See `Importance`."""
         state = net.state_dict()
         with torch.no_grad():
             base = _loss(net, patches)
@@ -223,19 +191,16 @@ class LossChange:
 @contextmanager
 def silenced(state: dict[str, torch.Tensor], segment: Segment, channel: int) -> Iterator[None]:
     """Everything that a channel owns is zero while inside."""
-    saved = []
-    for (name, dim), rows in segment.rows.items():
-        tensor = state[name]
-        if name.endswith("original1") and dim == 0:
-            continue
-        index = rows[channel]
-        saved.append((tensor, dim, index, tensor.index_select(dim, index)))
-        tensor.index_fill_(dim, index, 0)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    others = torch.tensor([i for i in range(segment.size) if i != channel], dtype=torch.int64)
+    after = silence(before, [segment], [others])
     try:
+        for name, tensor in state.items():
+            tensor.copy_(after[name])
         yield
     finally:
-        for tensor, dim, index, values in reversed(saved):
-            tensor.index_copy_(dim, index, values)
+        for name, tensor in state.items():
+            tensor.copy_(before[name])
 
 
 def normalised(scores: Scores, comparable: bool) -> Scores:
@@ -249,28 +214,24 @@ def normalised(scores: Scores, comparable: bool) -> Scores:
     return result
 
 
-def _sum_rows(
-    segments: Sequence[Segment], value: Callable[[str], torch.Tensor]
-) -> list[torch.Tensor]:
-    totals = []
-    for segment in segments:
-        total = torch.zeros(segment.size, dtype=torch.float64)
-        for (name, dim), rows in segment.rows.items():
-            sums = _by_index(value(name), dim)
-            total += sums[rows].sum(1)
-        totals.append(total)
-    return totals
+def _sums(
+    segment: Segment, slots: Iterable[Slot], values: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """For each channel the sum of all that it owns in some slots."""
+    total = torch.zeros(segment.size, dtype=torch.float64)
+    for name, dim in slots:
+        tensor = values[name]
+        others = [d for d in range(tensor.dim()) if d != dim]
+        sums = tensor.sum(others) if others else tensor  # an empty list would mean all
+        total += sums[segment.rows[name, dim]].sum(1)
+    return total
 
 
-def _by_index(tensor: torch.Tensor, dim: int) -> torch.Tensor:
-    """Sums over all other dimensions."""
-    return tensor.sum([d for d in range(tensor.dim()) if d != dim]) if tensor.dim() > 1 else tensor
-
-
-def _readers(net: nn.Module, segment: Segment) -> list[tuple[str, int]]:
+def _readers(net: nn.Module, segment: Segment) -> list[Slot]:
     """The slots through which the channel is read; where there are none, those that write it."""
     named = dict(net.named_parameters())
     slots = [slot for slot in segment.rows if slot[0] in named]
+    # A weight-normed writer counts, too: its lengths are factors in front of the channel.
     reading = [(n, d) for n, d in slots if n.rpartition(".")[0] not in segment.writers or d == 1]
     return [slot for slot in reading if named[slot[0]].dim() > 1] or slots
 
@@ -291,36 +252,3 @@ def _single(patches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def _loss(net: nn.Module, patches: Batches) -> float:
     return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in patches) / len(patches)
-
-
-# Patches to judge channels by.
-
-
-def draw(data: Any, count: int) -> Batches:
-    """Up to `count` training patches of one epoch, as batches of pairs on the CPU.
-
-    Args:
-        data: an `esr.training.datamodule.SRData` that is set up, or an iterable of `{"lr", "hr"}`.
-        count: patches.
-
-    Raises:
-        UserError: there is no data.
-    """
-    if data is None:
-        raise UserError(
-            "this importance looks at patches, and there is no data: pass it as the third "
-            "argument, or choose importance magnitude or random"
-        )
-    batches: Iterable[Any] = data.train_dataloader() if hasattr(data, "train_dataloader") else data
-    finish = getattr(data, "on_after_batch_transfer", lambda batch, _: batch)
-    found: list[dict[str, torch.Tensor]] = []
-    missing = count
-    for given in batches:
-        batch = finish(given, 0)
-        found.append({key: batch[key][:missing].float().cpu() for key in ("lr", "hr")})
-        missing -= len(found[-1]["lr"])
-        if missing == 0:
-            break
-    if not found:
-        raise UserError("the data to calibrate with has no training patches")
-    return found

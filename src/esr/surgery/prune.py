@@ -16,14 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from esr.build import Config
 from esr.errors import UserError
 from esr.surgery import budget, rebuild
-from esr.surgery import importance as calibration
-from esr.surgery import timing as runtime
+from esr.surgery.budget import Search
+from esr.surgery.calibration import Data, draw
 from esr.surgery.fuse import deploy_config, fusable, fuse
 from esr.surgery.importance import Importance, Magnitude, Scores, normalised
-from esr.surgery.rebuild import Config, Inexpressible
-from esr.surgery.widths import Structure, analyse, replace
+from esr.surgery.timing import search_runtime, time_ratio
+from esr.surgery.widths import Structure, analyse, describe_change, set_widths
 
 logger = logging.getLogger(__name__)
 
@@ -73,20 +74,16 @@ class Prune:
         self.round_to, self.fixed = round_to, list(fixed)
         self.patches, self.size, self.device = patches, (size[0], size[1]), device
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether calling it takes calibration data."""
-        return self.importance.needs_patches
-
     def __call__(
-        self, net: nn.Module, config: Mapping[str, Any], data: Any = None
+        self, net: nn.Module, config: Mapping[str, Any], data: Data | None = ()
     ) -> tuple[nn.Module, Config]:
         """Prune; the given network is left as it is.
 
         Args:
             net: in training or deploy form; a training form is merged first.
             config: what it was built from.
-            data: where calibration patches are drawn, see `esr.surgery.importance.draw`.
+            data: where calibration patches are drawn. None: a rehearsal, by the weights' norms
+                and without timing.
 
         Returns:
             The smaller network on the device and in the dtype and mode of the given one, and its
@@ -96,17 +93,20 @@ class Prune:
             UserError: the target cannot be met (the message says what can), or nothing of the
                 network can be pruned.
         """
-        net, config = plain(net, config)
+        if data is None:
+            return self._rehearsal()(net, config)
+        net, config = deployed(net, config)
         structure = analyse(net, config)
-        scores = self._scores(structure, data)
+        patches = draw(data, self.patches) if self.importance.needs_patches else []
+        scores = self.importance(structure.net, structure.segments, patches)
         smaller = self._choose(structure, scores)
         if self.spread == "per_layer" or smaller.keys() != config.keys():
             smaller = {k: v for k, v in smaller.items() if k in config or v != structure.config[k]}
         result = take(structure, smaller, scores)
         first = next(net.parameters())
         result.to(first.device, first.dtype).train(net.training)
-        changes = budget.describe(smaller, structure.config)
-        now, before = budget.count(smaller), budget.count(structure.config)
+        changes = describe_change(smaller, structure.config)
+        now, before = budget.count_costs(smaller), budget.count_costs(structure.config)
         costs = ", ".join(
             f"{what} {getattr(now, what) / getattr(before, what):.1%}"
             for what in ("params", "flops", "acts")
@@ -114,112 +114,62 @@ class Prune:
         logger.info("pruned %s: %s (%s of before)", type(net).__name__, changes, costs)
         return result, smaller
 
-    def rehearse(self, net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
-        """The same by weights' norms and without timing: quick, to try out a recipe."""
-        quick = Prune(self.target, self.widths, None, self.spread, self.round_to, self.fixed)
-        if self.target and "runtime" in self.target:
-            others = {k: v for k, v in self.target.items() if k != "runtime"}
-            quick.target = {"flops": self.target["runtime"], **others}
-        return quick(net, config)
-
-    def _scores(self, structure: Structure, data: Any) -> Scores:
-        patches = calibration.draw(data, self.patches) if self.needs_data else []
-        flags = [p.requires_grad for p in structure.net.parameters()]
-        scores = self.importance(structure.net, structure.segments, patches)
-        for parameter, flag in zip(structure.net.parameters(), flags, strict=True):
-            parameter.requires_grad_(flag)
-        return scores
+    def _rehearsal(self) -> "Prune":
+        target = None if self.target is None else dict(self.target)
+        if target and "runtime" in target:
+            target = {"flops": target.pop("runtime")} | target
+        return Prune(target, self.widths, None, self.spread, self.round_to, self.fixed)
 
     def _choose(self, structure: Structure, scores: Scores) -> Config:
-        if self.widths is not None:
-            config = replace(structure, self.widths)
-            try:
-                structure.counts(config)
-            except Inexpressible as error:
-                raise UserError(
-                    f"{type(structure.net).__name__} cannot be pruned to "
-                    f"{budget.describe(config, structure.config)}: {error}"
-                ) from None
-            return config
-        assert self.target is not None
-        limits = budget.limits(self.target, structure.config)
+        if self.target is None:
+            return set_widths(structure, self.widths or {})
+        limits = budget.as_limits(self.target, structure.config)
+        share = limits.pop("runtime", None)
         if self.spread == "per_layer":
             listed = budget.per_block(structure)
             if listed != structure.config:
                 structure = analyse(structure.net, listed)
-        seconds = limits.pop("runtime", None)
-        config = structure.config
-        if limits:
-            config = self._search(structure, scores, limits)
-            if config is None:
-                raise UserError(self._best(structure, limits))
-        if seconds is not None:
-            found, best = self._time(structure, scores, limits, seconds)
-            if found is None:
-                raise UserError(
-                    f"runtime={seconds} cannot be met: {best:.2f} of the time is the best that "
-                    f"pruning {type(structure.net).__name__} reaches on this {self.device}"
-                )
-            logger.info("runtime: %.3f of the original's on this %s", best, self.device)
-            config = found
-        return config
+        comparable = normalised(scores, self.importance.comparable)
+        search = Search(structure, comparable, self.spread, self.round_to, self.fixed)
+        config = search.find(limits) if limits else structure.config
+        if config is None:
+            raise UserError(_best(search, limits))
+        return config if share is None else self._timed(search, limits, share)
 
-    def _search(
-        self, structure: Structure, scores: Scores, limits: Mapping[str, float]
-    ) -> Config | None:
-        costs: dict[tuple[str, str], float] = {}
-
-        def price(config: Config, what: str) -> float:
-            key = (str(config), what)
-            if key not in costs:
-                costs[key] = budget.cost(config, what)
-            return costs[key]
-
-        def fits(config: Config) -> bool:
-            return all(price(config, what) <= most for what, most in limits.items())
-
-        if self.spread == "uniform":
-            return budget.search_uniform(structure, fits, self.round_to, self.fixed)
-        first = next(iter(limits))
-        return budget.search_greedy(
-            structure,
-            normalised(scores, self.importance.comparable),
-            fits,
-            lambda config: price(config, first),
-            self.round_to,
-            self.fixed,
-        )
-
-    def _time(
-        self, structure: Structure, scores: Scores, limits: Mapping[str, float], wanted: float
-    ) -> tuple[Config | None, float]:
+    def _timed(self, search: Search, limits: Mapping[str, float], wanted: float) -> Config:
         if wanted >= 1:
             raise UserError(f"target runtime={wanted}: expected a share below 1, such as 0.65")
-        flops = budget.cost(structure.config, "flops")
-        return runtime.search(
+        config, name = search.structure.config, type(search.structure.net).__name__
+        flops = search.price(config, "flops")
+        most = limits.get("flops", flops)
+        found, best = search_runtime(
             wanted,
-            lambda share: self._search(
-                structure,
-                scores,
-                {**limits, "flops": min(share * flops, limits.get("flops", flops))},
-            ),
-            lambda config: runtime.ratio(config, structure.config, self.size, self.device),
+            lambda share: search.find({**limits, "flops": min(share * flops, most)}),
+            lambda smaller: time_ratio(smaller, config, self.size, self.device),
         )
-
-    def _best(self, structure: Structure, limits: Mapping[str, float]) -> str:
-        smallest = budget.smallest(structure, self.spread, self.round_to, self.fixed)
-        parts = [
-            f"{what} {budget.cost(smallest, what):,.0f} of "
-            f"{budget.cost(structure.config, what):,.0f} (asked for at most {most:,.0f})"
-            for what, most in limits.items()
-        ]
-        return (
-            f"the target cannot be met. The best that pruning {type(structure.net).__name__} "
-            f"reaches is {', '.join(parts)} with {budget.describe(smallest, structure.config)}"
-        )
+        if found is None:
+            raise UserError(
+                f"runtime={wanted} cannot be met: {best:.2f} of the time is the best that "
+                f"pruning {name} reaches on this {self.device}"
+            )
+        logger.info("runtime: %.3f of the original's on this %s", best, self.device)
+        return found
 
 
-def plain(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
+def _best(search: Search, limits: Mapping[str, float]) -> str:
+    smallest, now = search.smallest(), search.structure.config
+    parts = [
+        f"{what} {search.price(smallest, what):,.0f} of {search.price(now, what):,.0f} (asked for "
+        f"at most {most:,.0f})"
+        for what, most in limits.items()
+    ]
+    return (
+        f"the target cannot be met. The best that pruning {type(search.structure.net).__name__} "
+        f"reaches is {', '.join(parts)} with {describe_change(smallest, now)}"
+    )
+
+
+def deployed(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Config]:
     """The network itself, merged if it was in training form, and the configuration to match.
 
     Raises:
@@ -240,4 +190,4 @@ def take(structure: Structure, config: Config, scores: Scores) -> nn.Module:
     """The network of `config` with the highest scores' channels of the present one."""
     kept = rebuild.strongest(scores, structure.counts(config))
     state = rebuild.transplant(structure.net.state_dict(), structure.segments, kept)
-    return rebuild.build(config, state)
+    return rebuild.build_network(config, state)

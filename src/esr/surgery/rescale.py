@@ -3,7 +3,25 @@
 import torch
 from torch import nn
 
+from esr.build import Config, construct
 from esr.errors import UserError
+
+
+class Rescale:
+    """The transform of a recipe's stage, see `esr.surgery.transform`.
+
+    Args:
+        into: configuration of the same class for another scale: `${model}` of the stage, with
+            `_recursive_: false`, since it is built here.
+    """
+
+    def __init__(self, into: Config):
+        self.into = into
+
+    def __call__(
+        self, net: nn.Module, config: Config, data: object = None
+    ) -> tuple[nn.Module, Config]:
+        return rescale(net, construct(self.into)), self.into
 
 
 @torch.no_grad()

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
 from torch import nn
 
+from esr.console import bar, say
 from esr.errors import UserError
 from esr.files import write_csv
 from esr.surgery import rebuild
 from esr.surgery.importance import Importance, Magnitude
-from esr.surgery.prune import plain
+from esr.surgery.prune import deployed
 from esr.surgery.widths import analyse
 
 SHARES = (0.125, 0.25, 0.5, 0.75)
@@ -50,7 +50,7 @@ def sensitivity(
     wrong = [share for share in shares if not 0 < share < 1]
     if wrong or not shares:
         raise UserError(f"shares={list(shares)}: expected numbers above 0 and below 1")
-    net, config = plain(net, config)
+    net, config = deployed(net, config)
     structure = analyse(net, config)
     state = structure.net.state_dict()
     scores = (importance or Magnitude())(structure.net, structure.segments, ())
@@ -63,7 +63,7 @@ def sensitivity(
             counts = [s.size - gone * (i == j) for j, s in enumerate(structure.segments)]
             kept = rebuild.strongest(scores, counts)
             silenced = rebuild.silence(state, structure.segments, kept)
-            found = score(rebuild.build(structure.config, silenced))
+            found = score(rebuild.build_network(structure.config, silenced))
             yield {
                 "layer": " ".join(segment.writers),
                 "channels": segment.size,
@@ -74,12 +74,12 @@ def sensitivity(
             }
 
 
-def write(rows: Sequence[Row], folder: Path, what: str) -> list[Path]:
+def write_sensitivity(rows: Sequence[Row], folder: Path, what: str) -> list[Path]:
     """`sensitivity.csv`, and `sensitivity.png` where matplotlib is installed.
 
     Args:
         rows: of `sensitivity`.
-        folder: an existing folder.
+        folder: where they are written.
         what: the score's name, for the picture.
     """
     write_csv(folder / "sensitivity.csv", list(rows))
@@ -122,7 +122,7 @@ def _label(layer: str, channels: int) -> str:
     return f"{first}{more} ({channels})"
 
 
-def run(
+def report_sensitivity(
     net: nn.Module,
     config: Mapping[str, Any] | None,
     score: Callable[[nn.Module], float],
@@ -136,12 +136,16 @@ def run(
     """
     if config is None:
         raise UserError("sensitivity needs the network's configuration: name it with model=NAME")
-    rows = list(track(sensitivity(net, config, score), "sensitivity", transient=True))
-    paths = write(rows, folder, what)
+    rows: list[Row] = []
+    with bar("sensitivity", None, stays=False) as advance:
+        for row in sensitivity(net, config, score):
+            rows.append(row)
+            advance()
+    paths = write_sensitivity(rows, folder, what)
     for row in sorted(rows, key=lambda row: row["change"])[:3]:
-        print(
+        say(
             f"most sensitive  {row['layer'].split()[0]}: {row['change']:+.2f} dB without "
             f"{row['silenced']} of {row['channels']} channels"
         )
-    print(f"written to {', '.join(str(path) for path in paths)}")
+    say(f"written to {', '.join(str(path) for path in paths)}")
     return rows

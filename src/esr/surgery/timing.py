@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import torch
 
+from esr.build import Config
 from esr.metrics.hardware import keep_memory
 from esr.metrics.runtime import measure
-from esr.surgery import rebuild
-from esr.surgery.rebuild import Config
+from esr.surgery.rebuild import build_network
 
 ROUNDS, PASSES = 11, 2
 SECONDS = 10.0
@@ -24,7 +24,7 @@ CLOSE = 0.02
 """Relative distance from the wanted time at which the search is content."""
 
 
-def ratio(
+def time_ratio(
     config: Config,
     original: Config,
     size: tuple[int, int],
@@ -34,7 +34,7 @@ def ratio(
     """Time of a network over that of another, in turns on one image: the median of the rounds."""
     if torch.device(device).type == "cpu":
         keep_memory()
-    nets = [rebuild.build(c).to(device) for c in (config, original)]
+    nets = [build_network(c).to(device) for c in (config, original)]
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     found: list[float] = []
     started = time.perf_counter()
@@ -45,7 +45,7 @@ def ratio(
     return statistics.median(found)
 
 
-def search(
+def search_runtime(
     wanted: float,
     candidate: Callable[[float], Config | None],
     timed: Callable[[Config], float],
@@ -70,13 +70,13 @@ def search(
             reachable = share
             share = min(1.0, 1.3 * share)
             continue
-        key = str(config)
-        _, times = known.setdefault(key, (config, []))
+        _, times = known.setdefault(str(config), (config, []))
         times.append(timed(config))
         now = statistics.fmean(times)
-        if len(times) > 1 and abs(now / wanted - 1) <= CLOSE:
+        distance = abs(now / wanted - 1)
+        if len(times) > 1 and distance <= CLOSE:
             return config, now
-        if abs(now / wanted - 1) > CLOSE:  # else the same once more, to be sure
+        if distance > CLOSE:  # else the same once more, to be sure
             share = min(1.0, max(share * wanted / now, reachable * 1.01, 1e-3))
     means = [(config, statistics.fmean(times)) for config, times in known.values()]
     if not means:

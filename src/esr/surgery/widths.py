@@ -6,6 +6,7 @@ the same as silencing them. The last is computed, not assumed: attention and nor
 channels fail it, and say so.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from esr.build import Config, target
 from esr.errors import UserError
 from esr.surgery import rebuild
 from esr.surgery.channels import Segment, trace
-from esr.surgery.rebuild import Config, Inexpressible, Shapes
+from esr.surgery.rebuild import Inexpressible, Shapes, build_network
 
 NOT_WIDTHS = ("scale", "data_range")
 TOLERANCE = 1e-4
@@ -26,55 +28,60 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Width:
-    """A number in the configuration that sets channels.
+    """A number in the configuration that sets channels."""
 
-    Args:
-        argument: of the constructor.
-        index: its position where the argument is a list.
-        value: at present.
-        step: what it can be lowered by; attention with 8 heads takes multiples of 8, say.
-        tied: other positions of the list that go down by the same amount.
-    """
-
-    argument: str
-    index: int | None
-    value: int
-    step: int
-    tied: tuple[int, ...] = ()
+    argument: str  # of the constructor
+    index: int | None  # its position where the argument is a list
+    value: int  # at present
+    step: int  # what it can be lowered by; attention with 8 heads takes multiples of 8, say
+    tied: tuple[int, ...] = ()  # other positions of the list that go down by the same amount
 
     @property
     def name(self) -> str:
         """As it is typed: `width` or `outputs[2]`."""
         return self.argument if self.index is None else f"{self.argument}[{self.index}]"
 
+    def read(self, config: Config) -> int:
+        """Its value in a configuration."""
+        given = config[self.argument]
+        return given if self.index is None else given[self.index]
+
+    def write(self, config: Config, value: int) -> Config:
+        """The configuration with this value; what is tied to it keeps its own."""
+        if self.index is None:
+            return {**config, self.argument: value}
+        values = list(config[self.argument])
+        values[self.index] = value
+        return {**config, self.argument: values}
+
+    def lower(self, config: Config, by: int) -> Config:
+        """The configuration with the width, and what is tied to it, lowered by `by`."""
+        for position in (self.index, *self.tied):
+            width = dataclasses.replace(self, index=position)
+            config = width.write(config, width.read(config) - by)
+        return config
+
 
 @dataclass(frozen=True)
 class Structure:
-    """A network, taken apart for pruning.
+    """A network, taken apart for pruning."""
 
-    Args:
-        config: its configuration, the defaults of the widths written out.
-        net: a plain float32 copy on the CPU.
-        segments: its channels.
-        shapes: of its tensors.
-        widths: the numbers that can be lowered.
-        fixed: part -> why no channel of it can go, a line each.
-    """
-
-    config: Config
-    net: nn.Module
-    segments: list[Segment]
-    shapes: Shapes
-    widths: tuple[Width, ...]
-    fixed: dict[str, str]
+    config: Config  # the defaults of the widths written out
+    net: nn.Module  # a plain float32 copy on the CPU
+    segments: list[Segment]  # its channels
+    shapes: Shapes  # of its tensors
+    widths: tuple[Width, ...] = ()  # the numbers that can be lowered
+    fixed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Part -> why no channel of it can go, a line each."""
 
     def counts(self, config: Config) -> list[int]:
         """Channels of each segment under another configuration.
 
         Raises:
-            Inexpressible: see `rebuild.solve`.
+            Inexpressible: see `rebuild.solve_counts`.
         """
-        return rebuild.solve(self.segments, self.shapes, rebuild.shapes(config))
+        found = rebuild.shapes(rebuild.outline(config))
+        return rebuild.solve_counts(self.segments, self.shapes, found)
 
 
 def analyse(net: nn.Module, config: Config) -> Structure:
@@ -87,50 +94,53 @@ def analyse(net: nn.Module, config: Config) -> Structure:
     Raises:
         UserError: the configuration does not build the network.
     """
-    rebuild.check(net, config)
-    copy = rebuild.build(config, net.state_dict())
-    segments = trace(copy)
-    shapes = {name: tuple(tensor.shape) for name, tensor in copy.state_dict().items()}
+    rebuild.require_builds(config, net)
+    copy = build_network(config, net.state_dict())
     config = {**config, **_defaults(config)}
-    structure = Structure(config, copy, segments, shapes, (), {})
-    widths: list[Width] = []
+    structure = Structure(config, copy, trace(copy), rebuild.shapes(copy))
     moved: set[int] = set()
     refused: dict[int, str] = {}
-    for argument, index in _numbers(config):
-        width = _probe(structure, argument, index, moved, refused)
-        if width is not None:
-            widths.append(width)
+    found = [_probe(structure, *number, moved, refused) for number in _numbers(config)]
+    widths = tuple(width for width in found if width is not None)
     fixed = dict(_fixed(structure, moved, refused))
-    return Structure(config, copy, segments, shapes, tuple(widths), fixed)
+    return dataclasses.replace(structure, widths=widths, fixed=fixed)
 
 
-def lower(config: Config, width: Width, by: int) -> Config:
-    """The configuration with a width, and what is tied to it, lowered by `by`."""
-    if width.index is None:
-        return {**config, width.argument: config[width.argument] - by}
-    values = list(config[width.argument])
-    for position in (width.index, *width.tied):
-        values[position] -= by
-    return {**config, width.argument: values}
-
-
-def replace(structure: Structure, wanted: Mapping[str, Any]) -> Config:
-    """The configuration with widths as the user wrote them.
+def set_widths(structure: Structure, wanted: Mapping[str, Any]) -> Config:
+    """The configuration with widths as the user wrote them, which pruning can reach.
 
     Raises:
-        UserError: a name is no argument, or a width is not smaller than now.
+        UserError: a name is no argument, a width is larger than now, or they do not go together.
     """
-    known = sorted({width.argument for width in structure.widths})
     for name, value in wanted.items():
         if name not in structure.config:
+            known = sorted({width.argument for width in structure.widths})
             raise UserError(
-                f"{_class(structure)} has no width {name}; there are: {', '.join(known)}"
+                f"{type(structure.net).__name__} has no width {name}; there are: {', '.join(known)}"
             )
         before = structure.config[name]
         pairs = zip(_list(before, value), _list(value, before), strict=False)
         if any(not isinstance(b, int) or b < 1 or b > a for a, b in pairs):
             raise UserError(f"{name}={value}: expected at least 1 and at most what it is, {before}")
-    return {**structure.config, **wanted}
+    config = {**structure.config, **wanted}
+    try:
+        structure.counts(config)
+    except Inexpressible as error:
+        changes = describe_change(config, structure.config)
+        raise UserError(
+            f"{type(structure.net).__name__} cannot be pruned to {changes}: {error}"
+        ) from None
+    return config
+
+
+def describe_change(config: Config, before: Config) -> str:
+    """The widths that differ, as `width 46 -> 40, mid 48 -> 42`."""
+    changes = [
+        f"{name} {before[name]} -> {value}"
+        for name, value in config.items()
+        if name in before and before[name] != value
+    ]
+    return ", ".join(changes) or "nothing"
 
 
 def _list(value: Any, like: Any) -> list[Any]:
@@ -139,13 +149,9 @@ def _list(value: Any, like: Any) -> list[Any]:
     return [value] * (len(like) if isinstance(like, list | tuple) else 1)
 
 
-def _class(structure: Structure) -> str:
-    return type(structure.net).__name__
-
-
 def _defaults(config: Config) -> dict[str, Any]:
     """Arguments with numbers that the configuration leaves to the class."""
-    parameters = inspect.signature(rebuild.target(config)).parameters.values()
+    parameters = inspect.signature(target(config["_target_"])).parameters.values()
     return {
         p.name: list(p.default) if isinstance(p.default, tuple) else p.default
         for p in parameters
@@ -180,11 +186,13 @@ def _probe(
     given = structure.config[argument]
     value = given if index is None else given[index]
     others = () if index is None else tuple(i for i in range(len(given)) if i != index)
+    small = {1, 2, 3, 4, 6, 8, 12, 16, value // 4, value // 2}
+    steps = sorted(step for step in small if 0 < step < value)
     for tied in dict.fromkeys(((), others)):
-        for step in _steps(value):
+        for step in steps:
             width = Width(argument, index, value, step, tied)
             found = _try(structure, width)
-            if found is None or isinstance(found, str):
+            if found is None:
                 continue
             changed, reason = found
             if reason:
@@ -195,33 +203,25 @@ def _probe(
     return None
 
 
-def _steps(value: int) -> list[int]:
-    small = [1, 2, 3, 4, 6, 8, 12, 16, value // 4, value // 2]
-    return sorted({step for step in small if 0 < step < value})
-
-
-def _try(structure: Structure, width: Width) -> tuple[list[int], str] | str | None:
+def _try(structure: Structure, width: Width) -> tuple[list[int], str] | None:
     """Segments that shrink when the width does, and why that is not allowed ('' if it is).
 
-    None or a reason in words if there is no such network.
+    None if there is no such network.
     """
     if any(structure.config[width.argument][i] <= width.step for i in width.tied):
         return None
-    config = lower(structure.config, width, width.step)
+    config = width.lower(structure.config, width.step)
     try:
         counts = structure.counts(config)
-    except Inexpressible as error:
-        return str(error)
-    except Exception:  # whatever a class does with a number that does not suit it
+    except (Inexpressible, UserError):  # the number does not suit the class
         return None
     changed = [i for i, n in enumerate(counts) if n < structure.segments[i].size]
     if not changed:
         return None
     random = torch.Generator().manual_seed(0)
     scores = [torch.rand(segment.size, generator=random) for segment in structure.segments]
-    kept = rebuild.strongest(scores, counts)
     try:
-        same = agrees(structure, config, kept)
+        same = agrees(structure, config, rebuild.strongest(scores, counts))
     except RuntimeError:  # built, but shapes do not fit: channels divided among heads or groups
         return None
     return changed, "" if same else (
@@ -234,8 +234,8 @@ def _try(structure: Structure, width: Width) -> tuple[list[int], str] | str | No
 def agrees(structure: Structure, config: Config, kept: Sequence[torch.Tensor]) -> bool:
     """Whether the smaller network computes what the present one does with the others silenced."""
     state = structure.net.state_dict()
-    small = rebuild.build(config, rebuild.transplant(state, structure.segments, kept))
-    silenced = rebuild.build(structure.config, rebuild.silence(state, structure.segments, kept))
+    small = build_network(config, rebuild.transplant(state, structure.segments, kept))
+    silenced = build_network(structure.config, rebuild.silence(state, structure.segments, kept))
     side = max(24, getattr(structure.net, "min_size", 1))
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():  # a few classes choose another path without

@@ -20,8 +20,6 @@ from esr.training.callbacks.ema import EMA
 from esr.training.callbacks.pruning import ChannelCallback, GrowingPenalty, SoftPruning
 from esr.training.module import SuperResolution
 
-pytest.importorskip("torch_pruning")
-
 MODEL = {"_target_": "esr.models.rlfn.RLFN", "width": 8, "mid": 8, "depth": 1, "esa_width": 4}
 WIDTHS = {"width": 6, "mid": 5}
 

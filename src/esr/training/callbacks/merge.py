@@ -108,11 +108,9 @@ class ProgressiveMerge(pl.Callback):
                         _forget(trainer.optimizers, block, chosen)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been done so far."""
         return {"merges": self._merges, "retired": self._retired}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
         self._merges = state_dict["merges"]
         self._retired = list(state_dict["retired"])
 

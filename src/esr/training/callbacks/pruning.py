@@ -1,4 +1,4 @@
-"""Pruning while training: what its methods share.
+"""Pruning while training: soft filter pruning, and a penalty that grows.
 
 A callback never makes the network smaller: that is surgery, between stages
 (`esr.surgery.prune.Prune`). It prepares the network, so that what is taken out has learnt to be
@@ -16,12 +16,13 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 
 from esr.errors import UserError
-from esr.evaluation import measure as evaluation
-from esr.surgery import budget, rebuild
-from esr.surgery.channels import Slot, written
+from esr.evaluation.measure import fidelity
+from esr.surgery import rebuild
+from esr.surgery.budget import count_costs
+from esr.surgery.channels import Slot, computes, gone
 from esr.surgery.fuse import fusable
 from esr.surgery.importance import FilterNorm, Importance, Magnitude
-from esr.surgery.widths import Structure, analyse, replace
+from esr.surgery.widths import Structure, analyse, set_widths
 
 
 class ChannelCallback(pl.Callback):
@@ -66,14 +67,10 @@ class ChannelCallback(pl.Callback):
                 "pruning while training needs plain convolutions, and these merge only later: "
                 "train with conv=null, or fuse in an earlier stage"
             )
-        structure = analyse(net, self.model)
-        smaller = replace(structure, self.widths)
-        try:
-            self._counts = structure.counts(smaller)
-        except rebuild.Inexpressible as error:
-            raise UserError(f"widths={self.widths} cannot be reached: {error}") from None
-        self._structure = structure
-        cost = budget.count(smaller)
+        self._structure = analyse(net, self.model)
+        smaller = set_widths(self.structure, self.widths)
+        self._counts = self.structure.counts(smaller)
+        cost = count_costs(smaller)
         self._goal = {
             "prune/params_m": cost.params / 1e6,
             "prune/flops_g": cost.flops / 1e9,
@@ -87,7 +84,6 @@ class ChannelCallback(pl.Callback):
         return self._structure
 
     def state_dict(self) -> dict[str, Any]:
-        """The choice that is in force."""
         return {"widths": self.widths, "kept": [index.tolist() for index in self.kept]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -103,24 +99,14 @@ class ChannelCallback(pl.Callback):
             )
         self.kept = [torch.tensor(index, dtype=torch.int64) for index in state_dict["kept"]]
 
-    def choose(self, pl_module: pl.LightningModule, measure: Importance) -> None:
-        """Keep the best channels by a measure that needs no patches."""
-        segments, net = self.structure.segments, network(pl_module)
-        plain = rebuild.build(self.structure.config, net.state_dict())
-        self.kept = rebuild.strongest(measure(plain, segments, ()), self._counts)
+    def choose(self, net: nn.Module, importance: Importance) -> dict[Slot, torch.Tensor]:
+        """Keep the best channels by a measure that needs no patches; the rows of the others."""
+        plain = rebuild.build_network(self.structure.config, net.state_dict())
+        scores = importance(plain, self.structure.segments, ())
+        self.kept = rebuild.strongest(scores, self._counts)
+        return gone(self.structure.segments, self.kept)
 
-    def gone(self, only_written: bool) -> dict[Slot, torch.Tensor]:
-        """Indices of what is to go in every tensor: all of it, or the filters alone."""
-        found: dict[Slot, list[torch.Tensor]] = {}
-        for segment, kept in zip(self.structure.segments, self.kept, strict=True):
-            lost = torch.ones(segment.size, dtype=torch.bool)
-            lost[kept] = False
-            slots = written(segment, self.structure.net) if only_written else list(segment.rows)
-            for slot in slots:
-                found.setdefault(slot, []).append(segment.rows[slot][lost].flatten())
-        return {slot: torch.cat(indices) for slot, indices in found.items()}
-
-    def tell(self, trainer: pl.Trainer, pl_module: pl.LightningModule, **facts: float) -> None:
+    def tell(self, trainer: pl.Trainer, facts: Mapping[str, float]) -> None:
         """Log the figures, and write which channels of which layer stay."""
         values = {**self._goal, **{f"prune/{name}": value for name, value in facts.items()}}
         for logger in trainer.loggers:
@@ -132,20 +118,16 @@ class ChannelCallback(pl.Callback):
             for segment, kept in zip(self.structure.segments, self.kept, strict=True)
             if len(kept) < segment.size
         }
-        line = {
-            "epoch": trainer.current_epoch,
-            "step": trainer.global_step,
-            **values,
-            "kept": layers,
-        }
+        step = trainer.global_step
+        line = {"epoch": trainer.current_epoch, "step": step, **values, "kept": layers}
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "pruning.jsonl"
         known = path.read_text().splitlines() if path.is_file() else []
         # A run resumed from an older checkpoint tells what followed it again.
-        earlier = [text for text in known if json.loads(text)["step"] < line["step"]]
+        earlier = [text for text in known if json.loads(text)["step"] < step]
         path.write_text("\n".join([*earlier, json.dumps(line)]) + "\n")
 
-    def psnr(self, trainer: pl.Trainer, net: nn.Module, device: torch.device) -> dict[str, float]:
+    def psnr(self, trainer: pl.Trainer, net: nn.Module, name: str) -> dict[str, float]:
         """PSNR (RGB) on the first validation set, by the first process; empty if there is none."""
         data: Any = getattr(trainer, "datamodule", None)
         if not self.measure or data is None or not data.val_names or not trainer.is_global_zero:
@@ -153,11 +135,11 @@ class ChannelCallback(pl.Callback):
         training = net.training
         data.trainer = None  # all validation images, not this process's share
         try:
-            found = evaluation.fidelity(net.eval(), data, device)
+            found = fidelity(net, data, next(net.parameters()).device)
         finally:
             data.trainer = trainer
             net.train(training)
-        return {"psnr": found["val/psnr_rgb"]}
+        return {name: found["val/psnr_rgb"]}
 
 
 def network(pl_module: pl.LightningModule) -> nn.Module:
@@ -167,30 +149,17 @@ def network(pl_module: pl.LightningModule) -> nn.Module:
     return net
 
 
-# Soft filter pruning, said to be what RLFN's authors used for the winner of NTIRE 2022.
-
-
 class SoftPruning(ChannelCallback):
     """Soft filter pruning (He et al., IJCAI 2018): the weakest filters are zeroed, and may return.
 
-    At the end of every epoch the filters of the channels with the smallest norm become zero;
-    training goes on with all of them, and next time others may be the weakest. Validation sees the
-    network without them, so the best checkpoint is the best *pruned* one. Take them out in the next
-    stage with the same widths and `esr.surgery.importance.FilterNorm`.
-
-    Args:
-        model: see `ChannelCallback`.
-        widths: see `ChannelCallback`.
-        folder: see `ChannelCallback`.
-        measure: see `ChannelCallback`.
+    Said to be what RLFN's authors used for the winner of NTIRE 2022. At the end of every epoch the
+    filters of the channels with the smallest norm become zero; training goes on with all of them,
+    and next time others may be the weakest. Validation sees the network without them, so the best
+    checkpoint is the best *pruned* one. Take them out in the next stage with the same widths and
+    `esr.surgery.importance.FilterNorm`. Its arguments are those of `ChannelCallback`.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See `ChannelCallback`.
-
-        Raises:
-            UserError: weights are averaged.
-        """
         if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # pyright: ignore[reportAttributeAccessIssue]
             raise UserError(
                 "soft pruning zeroes filters, and an average of the weights brings them back: "
@@ -206,29 +175,21 @@ class SoftPruning(ChannelCallback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        last = trainer.global_step == trainer.max_steps
-        if trainer.is_last_batch or last:
-            self._prune(trainer, pl_module)
+        if trainer.is_last_batch or trainer.global_step == trainer.max_steps:
+            self._prune(trainer, network(pl_module))
 
-    def _prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        net, device = network(pl_module), pl_module.device
-        before = self.psnr(trainer, net, device)
+    @torch.no_grad()
+    def _prune(self, trainer: pl.Trainer, net: nn.Module) -> None:
+        facts = self.psnr(trainer, net, "psnr_before")
         old = [set(index.tolist()) for index in self.kept]
-        self.choose(pl_module, FilterNorm())
         tensors = net.state_dict()
-        with torch.no_grad():
-            for (name, dim), index in self.gone(only_written=True).items():
-                tensors[name].index_fill_(dim, index.to(tensors[name].device), 0)
-        after = self.psnr(trainer, net, device)
-        returned = sum(
-            len(set(index.tolist()) - known) for index, known in zip(self.kept, old, strict=False)
-        )
-        facts = {f"{name}_before": value for name, value in before.items()}
-        facts |= {f"{name}_after": value for name, value in after.items()}
-        self.tell(trainer, pl_module, returned=float(returned), **facts)
-
-
-# Gradual pruning: a penalty that grows until the chosen channels are dispensable.
+        for (name, dim), rows in self.choose(net, FilterNorm()).items():
+            if computes(net, (name, dim)):  # who reads the channel stays, for it may return
+                tensors[name].index_fill_(dim, rows.to(tensors[name].device), 0)
+        facts |= self.psnr(trainer, net, "psnr_after")
+        pairs = zip(self.kept, old, strict=False)  # nothing is old the first time
+        returned = sum(len(set(index.tolist()) - known) for index, known in pairs)
+        self.tell(trainer, {"returned": float(returned), **facts})
 
 
 class GrowingPenalty(ChannelCallback):
@@ -239,15 +200,13 @@ class GrowingPenalty(ChannelCallback):
     It acts after the optimiser's step, decoupled from it, since Adam would divide a penalty in the
     gradient by itself. The weakest channels by group norm are chosen once, when training starts.
 
+    Beside the arguments of `ChannelCallback`:
+
     Args:
-        model: see `ChannelCallback`.
-        widths: see `ChannelCallback`.
         kind: l2 or lasso.
         step: what is added to the penalty each time.
         every: optimiser steps between two additions.
         ceiling: largest penalty.
-        folder: see `ChannelCallback`.
-        measure: see `ChannelCallback`.
     """
 
     def __init__(
@@ -275,15 +234,14 @@ class GrowingPenalty(ChannelCallback):
         return min(self.ceiling, self.step * (1 + step // self.every))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose, unless a checkpoint has."""
-        if not self.kept:
-            self.choose(pl_module, Magnitude())
-        self._rows = {
-            slot: index.to(pl_module.device)
-            for slot, index in self.gone(only_written=False).items()
-        }
-        self._begun = self._begun or self._norm(pl_module)
+        net = network(pl_module)
+        if not self.kept:  # else a checkpoint has chosen
+            self.choose(net, Magnitude())
+        rows = gone(self.structure.segments, self.kept)
+        self._rows = {slot: index.to(pl_module.device) for slot, index in rows.items()}
+        self._begun = self._begun or self._norm(net)
 
+    @torch.no_grad()
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -292,46 +250,40 @@ class GrowingPenalty(ChannelCallback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        rate = max(
-            group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups
-        )
-        shrink = rate * self.penalty(trainer.global_step)
-        if self.kind == "l2":
-            factor = max(0.0, 1.0 - shrink)
-        else:
-            factor = max(0.0, 1.0 - shrink / max(self._norm(pl_module), 1e-12))
-        tensors = network(pl_module).state_dict()
-        with torch.no_grad():
-            for (name, dim), index in self._rows.items():
-                if not tensors[name].is_floating_point():
-                    continue
-                rows = tensors[name].index_select(dim, index)
-                tensors[name].index_copy_(dim, index, rows * factor)
+        net = network(pl_module)
+        rates = [group["lr"] for o in trainer.optimizers for group in o.param_groups]
+        shrink = max(rates) * self.penalty(trainer.global_step)
+        if self.kind == "lasso":
+            shrink /= max(self._norm(net), 1e-12)
+        tensors = net.state_dict()
+        for (name, dim), index in self._rows.items():
+            if tensors[name].is_floating_point():
+                rows = tensors[name].index_select(dim, index) * max(0.0, 1.0 - shrink)
+                tensors[name].index_copy_(dim, index, rows)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell how much is left of what is to go, and what its removal would cost now."""
-        net, device = network(pl_module), pl_module.device
-        facts = {f"{k}_before": v for k, v in self.psnr(trainer, net, device).items()}
+        net = network(pl_module)
+        facts = self.psnr(trainer, net, "psnr_before")
         if facts:
             state = rebuild.silence(net.state_dict(), self.structure.segments, self.kept)
-            silenced = rebuild.build(self.structure.config, state).to(device)
-            facts |= {f"{k}_after": v for k, v in self.psnr(trainer, silenced, device).items()}
-        left = self._norm(pl_module) / max(self._begun, 1e-12)
-        self.tell(trainer, pl_module, penalty=self.penalty(trainer.global_step), left=left, **facts)
+            silenced = rebuild.build_network(self.structure.config, state)
+            facts |= self.psnr(trainer, silenced.to(pl_module.device), "psnr_after")
+        left = self._norm(net) / max(self._begun, 1e-12)
+        self.tell(trainer, {"penalty": self.penalty(trainer.global_step), "left": left, **facts})
 
     def state_dict(self) -> dict[str, Any]:
-        """The choice, and the norm of what is to go when it was made."""
-        return {**super().state_dict(), "begun": self._begun}
+        return {**super().state_dict(), "begun": self._begun}  # the norm when the choice was made
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `ChannelCallback`."""
         super().load_state_dict(state_dict)
         self._begun = state_dict["begun"]
 
-    def _norm(self, pl_module: pl.LightningModule) -> float:
-        tensors = network(pl_module).state_dict()
+    def _norm(self, net: nn.Module) -> float:
+        """Of everything that is to go."""
+        tensors = net.state_dict()
         squares = [
-            tensors[name].detach().index_select(dim, index).float().square().sum()
+            tensors[name].index_select(dim, index).float().square().sum()
             for (name, dim), index in self._rows.items()
         ]
         return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
