@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says one writes is enough, also outside the package; README's Python runs."""
+"""What CONTRIBUTING.md shows is enough, also outside the package; README shows what is there."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny import COMMAND, TINY
 
 import esr
 from esr.build import construct
 from esr.errors import UserError
 from esr.files import write_tensors
 from esr.surgery.prune import Prune
+from tiny import COMMAND, TINY
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
