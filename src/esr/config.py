@@ -4,7 +4,6 @@ Beside it only the commands, `recipes`, `sweeps` and the plugins know Hydra. Eac
 `experiments/` is a collection and thereby a configuration group (`hydra_plugins.esr_collections`).
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from esr.build import EXTRAS, Config, construct
-from esr.errors import UserError
+from esr.errors import UserError, near
 
 COLLECTION = "collection"
 """Stem of the file that says what is true of a whole collection; it is no recipe."""
@@ -173,6 +172,4 @@ def _unknown_key(key: str, cause: OmegaConfBaseException) -> str:
 
 
 def _suggest(name: str, known: list[str], prefix: str) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {prefix}{close[0]}?" if close else "."
-    return f"{hint} Known: {', '.join(known)}"
+    return f"{near(name, known, prefix) or '.'} Known: {', '.join(known)}"
