@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -54,8 +55,8 @@ class Search(_Trials):
     """Trials that a sampler proposes one after the other, remembered in a study on disk."""
 
     name: str  # of the study
-    trials: int  # that the study shall have in the end
-    parallel: int | None  # launched at a time; None: as many as the launcher runs
+    trials: Annotated[int, Ge(1)]  # that the study shall have in the end
+    parallel: Annotated[int, Ge(1)] | None  # at a time; None: as many as the launcher runs
     space: dict[str, str]  # key -> a range in Hydra's grammar; more can be typed
     directions: list[str] | None  # `maximize` or `minimize` for each objective; None: by its key
     sampler: Any  # makes an Optuna sampler from `seed`

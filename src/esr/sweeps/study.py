@@ -111,9 +111,12 @@ class Study:
     def counts(self) -> dict[str, int]:
         """Trials by how they ended."""
         states = [trial.state for trial in self._tried()]
-        names = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        names |= {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
-        return {name: states.count(state) for name, state in names.items()}
+        return {
+            "done": states.count(TrialState.COMPLETE),
+            "stopped": states.count(TrialState.PRUNED),
+            "failed": states.count(TrialState.FAIL),
+            "running": states.count(TrialState.RUNNING),
+        }
 
     def _new(self) -> Asked | None:
         points = [trial.params for trial in self._tried()]
