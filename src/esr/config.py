@@ -162,11 +162,9 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 def _unknown_key(key: str, cause: OmegaConfBaseException) -> str:
     parent = getattr(cause, "parent_node", None)
-    if not isinstance(parent, DictConfig):
-        return f"cannot set {key}: {str(cause).splitlines()[0]}"
     prefix, _, last = key.rpartition(".")
-    known = sorted(str(name) for name in parent)
-    if last in known:
+    known = sorted(map(str, parent)) if isinstance(parent, DictConfig) else None
+    if known is None or last in known:
         return f"cannot set {key}: {str(cause).splitlines()[0]}"
     return f"unknown key {key}{_suggest(last, known, f'{prefix}.' if prefix else '')}"
 

@@ -244,6 +244,7 @@ def test_a_pruner_chooses_the_network_and_the_next_stage_goes_on_with_it(tmp_pat
             "stage b: the weights of a do not fit",
         ),
         ({"a": "{}", "b": "{init: a, transform: [fuze]}"}, "stage b: .*fuze"),
+        ({"a": "{transform: [fuse]}"}, "stage a: there is nothing to transform"),
         ({"a": "{}", "b": "{init: a, weights: ema}"}, "stage b: weights: ema, but"),
         (
             {

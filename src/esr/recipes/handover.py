@@ -47,9 +47,7 @@ def check(job: Job) -> None:
         UserError: something does not fit; the stage is named.
     """
     with blaming(job), torch.random.fork_rng(devices=[]):
-        before = job.source.cfg.callbacks.values() if job.source else ()
-        averages = any(one and "EMA" in str(one.get("_target_")) for one in before)
-        if job.stage.weights == "ema" and not averages:
+        if job.stage.weights == "ema" and not _averages(job.source):
             raise UserError(
                 "weights: ema, but the stage it starts from keeps no average "
                 "(callbacks=[default,ema])"
@@ -177,6 +175,11 @@ def _apply(
     data.prepare_data()
     data.setup("fit")
     return change(net, config, data)
+
+
+def _averages(job: Job | None) -> bool:
+    callbacks = job.cfg.callbacks.values() if job else ()
+    return any(callback and "EMA" in str(callback.get("_target_")) for callback in callbacks)
 
 
 def _weights(job: Job, which: str) -> dict[str, torch.Tensor]:

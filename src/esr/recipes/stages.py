@@ -51,6 +51,8 @@ def parse(stages: Mapping[str, Any]) -> list[Stage]:
         if unknown:
             raise UserError(f"stage {key}: unknown key {unknown[0]}. Known: {', '.join(KEYS)}")
         init = _origin(str(key), entry.get("init"), last, stages)
+        if entry.get("transform") and init is None:
+            raise UserError(f"stage {key}: there is nothing to transform: type init, too")
         weights, repeat = entry.get("weights") or "best", entry.get("repeat", 1)
         if weights not in WEIGHTS:
             raise UserError(f"stage {key}: weights is one of {', '.join(WEIGHTS)}, got {weights}")
