@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from esr.commands import train as stages
-from esr.config import compose, experiments_dir
+from esr.config import compose, experiments_dir, plain
 from esr.errors import UserError
 from esr.recipes import stages as reading
 
@@ -334,11 +334,22 @@ def test_what_is_typed_beats_stage_and_budget():
         assert config.data.patch_size == 64
 
 
-def test_absolute_milestones_are_scaled():
-    typed = ["papers=edsr_baseline", "budget=minutes"]
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["papers=edsr_baseline"], {"milestones": [600]}),
+        (["papers=pan", "+schedule.T_mult=2"], {"T_0": 225, "T_mult": 2}),
+        (
+            ["papers=pan", "schedule=warmup_cosine", "schedule.steps=100000", "~schedule.T_0"],
+            {"steps": 90},
+        ),
+    ],
+)
+def test_written_step_counts_of_a_schedule_are_scaled(typed: list[str], expected: dict):
+    typed = [*typed, "budget=minutes"]
     cfg = compose("train", typed)
-    (config,) = reading.configure(reading.parse(cfg.stages), typed, cfg.budget)
-    assert list(config.schedule.milestones) == [600]
+    config, *_ = reading.configure(reading.parse(cfg.stages), typed, cfg.budget)
+    assert expected.items() <= plain(config.schedule).items()
 
 
 @pytest.mark.slow

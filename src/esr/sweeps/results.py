@@ -70,12 +70,8 @@ def front(records: dict[int, Record], directions: Sequence[str]) -> list[int]:
 def report(folder: Path, directions: Sequence[str] | None = None) -> list[str]:
     """Write the table, draw the front if there are several objectives, and tell the best.
 
-    Args:
-        folder: of the sweep.
-        directions: `maximize` or `minimize` for each objective; None: by its key.
-
-    Returns:
-        What the trials that failed said.
+    The directions are `maximize` or `minimize` for each objective; None: by its key. Returns what
+    the trials that failed said.
     """
     records = write(folder)
     failures = [record["error"] for record in records.values() if record["status"] == "failed"]
