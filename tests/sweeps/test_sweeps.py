@@ -270,8 +270,8 @@ def test_numbers_and_directions_are_checked_before_a_study_is_opened(
 
 def test_a_search_whose_trials_all_diverge_ends_and_says_so(tmp_path: Path) -> None:
     def diverge(jobs: list[list[str]], first: int) -> None:
+        scores = {"val/psnr_rgb": math.nan}
         for number, job in enumerate(jobs, first):
-            scores = {"val/psnr_rgb": math.nan}
             trial.run(tmp_path / str(number), job, "val/psnr_rgb", lambda: scores)
 
     hydra = SimpleNamespace(sweep=SimpleNamespace(dir=str(tmp_path)), launcher={})
