@@ -4,7 +4,6 @@ The one place where a name becomes code. It takes plain, resolved dicts and know
 so it serves networks that are rebuilt below (surgery, files of weights) and commands above alike.
 """
 
-import difflib
 import importlib
 import inspect
 import re
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from esr.errors import UserError
+from esr.errors import UserError, near
 
 Config = dict[str, Any]
 """Constructor arguments with the class under `_target_`, as in conf/."""
@@ -91,8 +90,7 @@ def target(path: str, place: str = "") -> Callable[..., Any]:
             for part in parts[length:]:
                 found = getattr(found, part)
         except AttributeError:
-            near = difflib.get_close_matches(parts[-1], dir(found), 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = near(parts[-1], dir(found))
             raise UserError(f"{_at(place)}{name} has no {'.'.join(parts[length:])}{hint}") from None
         return found
     raise UserError(f"{_at(place)}{_absent(parts[0])} (_target_: {path})")
@@ -141,8 +139,7 @@ def _require_known(
     except TypeError as error:
         known = [name for name in signature.parameters if name != "self"]
         unknown = [name for name in values if name not in known]
-        near = difflib.get_close_matches(unknown[0], known, 1) if unknown else []
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = near(unknown[0], known) if unknown else ""
         raise UserError(
             f"{_at(place)}{path}: {error}{hint}. It takes: {', '.join(known)}"
         ) from None

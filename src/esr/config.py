@@ -4,7 +4,6 @@ Beside it only the commands, `recipes`, `sweeps` and the plugins know Hydra. Eac
 `experiments/` is a collection and thereby a configuration group (`hydra_plugins.esr_collections`).
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from esr.build import EXTRAS, Config, construct
-from esr.errors import UserError
+from esr.errors import UserError, near
 
 COLLECTION = "collection"
 """Stem of the file that says what is true of a whole collection; it is no recipe."""
@@ -163,16 +162,12 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 def _unknown_key(key: str, cause: OmegaConfBaseException) -> str:
     parent = getattr(cause, "parent_node", None)
-    if not isinstance(parent, DictConfig):
-        return f"cannot set {key}: {str(cause).splitlines()[0]}"
     prefix, _, last = key.rpartition(".")
-    known = sorted(str(name) for name in parent)
-    if last in known:
+    known = sorted(map(str, parent)) if isinstance(parent, DictConfig) else None
+    if known is None or last in known:
         return f"cannot set {key}: {str(cause).splitlines()[0]}"
     return f"unknown key {key}{_suggest(last, known, f'{prefix}.' if prefix else '')}"
 
 
 def _suggest(name: str, known: list[str], prefix: str) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {prefix}{close[0]}?" if close else "."
-    return f"{hint} Known: {', '.join(known)}"
+    return f"{near(name, known, prefix) or '.'} Known: {', '.join(known)}"

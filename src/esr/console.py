@@ -44,18 +44,14 @@ def pyplot() -> Any | None:
 
 @contextmanager
 def bar(
-    title: str | None, total: float | None, bytes: bool = False, stays: bool = True
+    title: str | None,  # what is being done; None never shows a bar
+    total: float | None,  # units of work, such as images; None if it is not known
+    bytes: bool = False,  # the units are bytes
+    stays: bool = True,  # its last state stays on the screen
 ) -> Iterator[Callable[..., None]]:
     """A progress bar that appears once the work takes longer than a moment.
 
-    Args:
-        title: what is being done; None never shows a bar.
-        total: units of work, such as images or bytes; None if it is not known.
-        bytes: show the units as bytes.
-        stays: whether its last state stays on the screen.
-
-    Yields:
-        A function that is called after each unit, or with the number of units.
+    Yields a function that is called after each unit, or with the number of units.
     """
     amount = progress.DownloadColumn() if bytes else progress.MofNCompleteColumn()
     shown = progress.Progress(

@@ -35,6 +35,11 @@ def write_json(path: Path, content: Any) -> None:
         part.write_text(json.dumps(_valid(content), indent=1, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote, NaN and infinity as numbers again."""
+    return _restored(json.loads(path.read_text()))
+
+
 def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
     """Write rows under one header; absent values and None are empty fields."""
     with whole(path) as part, part.open("w", newline="") as file:
@@ -64,6 +69,14 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def _valid(value: Any) -> Any:

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -34,24 +35,14 @@ PACKAGES = (
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Everything below in one dict with the keys date, command, git, versions and device."""
+    """When, by what command, from which commit, with what packages and on which device."""
     return {
-        "date": date(),
-        "command": command(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),  # can be typed again
         "git": git(),
         "versions": versions(),
         "device": describe_device(device),
     }
-
-
-def date() -> str:
-    """The time now in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def command() -> str:
-    """The command line of this process, quoted so that it can be typed again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def git(folder: Path | None = None) -> dict[str, Any]:
@@ -80,14 +71,12 @@ def git(folder: Path | None = None) -> dict[str, Any]:
     return {"commit": commit.strip(), "dirty": bool(changed), "changed": changed[:20]}
 
 
-def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
-    """Versions of Python, CUDA, cuDNN and of those `packages` that are installed."""
+def versions() -> dict[str, str | None]:
+    """Versions of Python, CUDA, cuDNN and of those `PACKAGES` that are installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in packages:
-        try:
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     found["cuda"] = torch.version.cuda
     cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None
     found["cudnn"] = str(cudnn) if cudnn else None
@@ -122,10 +111,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

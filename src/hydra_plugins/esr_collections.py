@@ -19,52 +19,34 @@ COLLECTIONS = "collections"
 """A configuration without a file: a defaults list with every collection, nothing chosen."""
 
 
-class Recipes(FileConfigSource):
-    """As train.py sees the folder: a recipe a file; what is true of a collection is none."""
+class Collections(FileConfigSource):
+    """train.py sees a recipe a file; evaluate.py the name of a published network, and no recipe."""
 
     @staticmethod
     def scheme() -> str:
-        return "recipes"
-
-    def is_config(self, config_path: str) -> bool:
-        path = PurePosixPath(config_path)
-        is_recipe = path.stem != config.COLLECTION and super().is_config(config_path)
-        return is_recipe or str(path.with_suffix("")) == COLLECTIONS
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        if PurePosixPath(config_path).stem == COLLECTIONS:
-            return self._made({"defaults": [{name: None} for name in config.collections()]})
-        return super().load_config(config_path)
-
-    def _made(self, content: dict[str, Any]) -> ConfigResult:
-        header: dict[str, str | None] = {"package": "_global_"}
-        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), header)
-
-
-class Entries(Recipes):
-    """As evaluate.py sees it: the name of a published network, and nothing of its recipe."""
-
-    @staticmethod
-    def scheme() -> str:
-        return "entries"
+        return "collections"
 
     def is_config(self, config_path: str) -> bool:
         path = PurePosixPath(config_path).with_suffix("")
-        offered = str(path) == COLLECTIONS or (
-            len(path.parts) == 2 and path.name in config.offered(path.parts[0])
-        )
+        if str(path) == COLLECTIONS:
+            return True
+        offered = len(path.parts) == 2 and path.name in config.offered(path.parts[0])
         return offered and super().is_config(config_path)
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = PurePosixPath(config_path).with_suffix("")
-        if path.name == COLLECTIONS:
+        if str(path) == COLLECTIONS:
+            content: dict[str, Any] = {"defaults": [{name: None} for name in config.collections()]}
+        elif config.command == "evaluate":
+            content = {"entry": str(path)}
+        else:
             return super().load_config(config_path)
-        return self._made({"entry": str(path)})
+        header: dict[str, str | None] = {"package": "_global_"}
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), header)
 
 
 class ExperimentsSearchPath(SearchPathPlugin):
     """Puts the folder behind conf/, whose names win."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        view = Entries if config.command == "evaluate" else Recipes
-        search_path.append("esr", f"{view.scheme()}://{config.experiments_dir()}")
+        search_path.append("esr", f"{Collections.scheme()}://{config.experiments_dir()}")

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from annotated_types import Ge
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -22,7 +24,6 @@ class _Trials(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra before `sweep`."""
         self.config, self.context = config, hydra_context
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -49,37 +50,19 @@ class Grid(_Trials):
         grid.run(self, arguments)
 
 
+@dataclass
 class Search(_Trials):
-    """Trials that a sampler proposes one after the other, remembered in a study on disk.
+    """Trials that a sampler proposes one after the other, remembered in a study on disk."""
 
-    Args:
-        name: of the study.
-        trials: how many the study shall have in the end.
-        parallel: how many are launched at a time; None: as many as the launcher runs.
-        space: what is searched, key -> a range in Hydra's grammar; more can be typed.
-        directions: `maximize` or `minimize` for each objective; None: by its key.
-        sampler: makes an Optuna sampler from `seed`.
-        pruner: an Optuna pruner, which ends hopeless trials; None: all train to the end.
-        storage: a database's URL or a journal file; None: SQLite in the sweep's folder.
-        seed: of the sampler.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        trials: int,
-        parallel: int | None,
-        space: dict[str, str],
-        directions: list[str] | None,
-        sampler: Any,
-        pruner: Any,
-        storage: str | None,
-        seed: int,
-    ):
-        self.name, self.trials, self.parallel = name, trials, parallel
-        self.space, self.directions = space, directions
-        self.sampler, self.pruner = sampler, pruner
-        self.storage, self.seed = storage, seed
+    name: str  # of the study
+    trials: Annotated[int, Ge(1)]  # that the study shall have in the end
+    parallel: Annotated[int, Ge(1)] | None  # at a time; None: as many as the launcher runs
+    space: dict[str, str]  # key -> a range in Hydra's grammar; more can be typed
+    directions: list[str] | None  # `maximize` or `minimize` for each objective; None: by its key
+    sampler: Any  # makes an Optuna sampler from `seed`
+    pruner: Any  # an Optuna pruner, which ends hopeless trials; None: all train to the end
+    storage: str | None  # a database's URL or a journal file; None: SQLite in the sweep's folder
+    seed: int  # of the sampler
 
     def sweep(self, arguments: list[str]) -> None:
         """Ask, launch and tell until the study has its trials."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from esr.commands import train as stages
-from esr.config import compose, experiments_dir
+from esr.config import compose, experiments_dir, plain
 from esr.errors import UserError
 from esr.recipes import stages as reading
 
@@ -243,6 +243,7 @@ def test_a_pruner_chooses_the_network_and_the_next_stage_goes_on_with_it(tmp_pat
             "stage b: the weights of a do not fit",
         ),
         ({"a": "{}", "b": "{init: a, transform: [fuze]}"}, "stage b: .*fuze"),
+        ({"a": "{transform: [fuse]}"}, "stage a: there is nothing to transform"),
         ({"a": "{}", "b": "{init: a, weights: ema}"}, "stage b: weights: ema, but"),
         (
             {
@@ -332,11 +333,22 @@ def test_what_is_typed_beats_stage_and_budget():
         assert config.data.patch_size == 64
 
 
-def test_absolute_milestones_are_scaled():
-    typed = ["papers=edsr_baseline", "budget=minutes"]
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["papers=edsr_baseline"], {"milestones": [600]}),
+        (["papers=pan", "+schedule.T_mult=2"], {"T_0": 225, "T_mult": 2}),
+        (
+            ["papers=pan", "schedule=warmup_cosine", "schedule.steps=100000", "~schedule.T_0"],
+            {"steps": 90},
+        ),
+    ],
+)
+def test_written_step_counts_of_a_schedule_are_scaled(typed: list[str], expected: dict):
+    typed = [*typed, "budget=minutes"]
     cfg = compose("train", typed)
-    (config,) = reading.configure(reading.parse(cfg.stages), typed, cfg.budget)
-    assert list(config.schedule.milestones) == [600]
+    config, *_ = reading.configure(reading.parse(cfg.stages), typed, cfg.budget)
+    assert expected.items() <= plain(config.schedule).items()
 
 
 @pytest.mark.slow

@@ -268,6 +268,26 @@ def test_numbers_and_directions_are_checked_before_a_study_is_opened(
         search.run(SimpleNamespace(**given), [])
 
 
+def test_a_search_whose_trials_all_diverge_ends_and_says_so(tmp_path: Path) -> None:
+    def diverge(jobs: list[list[str]], first: int) -> None:
+        scores = {"val/psnr_rgb": math.nan}
+        for number, job in enumerate(jobs, first):
+            trial.run(tmp_path / str(number), job, "val/psnr_rgb", lambda: scores)
+
+    hydra = SimpleNamespace(sweep=SimpleNamespace(dir=str(tmp_path)), launcher={})
+    sweeper = SimpleNamespace(
+        config=SimpleNamespace(objective="val/psnr_rgb", hydra=hydra),
+        context=SimpleNamespace(config_loader=LOADER),
+        compose=lambda overrides: None,
+        launch=diverge,
+        name="s", trials=9, parallel=None, space={}, directions=None,
+        sampler=RandomSampler, storage=None, seed=0,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"all 3 trials failed, the last: the objective is \[nan\]"):
+        search.run(sweeper, ["optim.lr=interval(1e-4,1e-2)"])
+    assert [row["status"] for row in rows(tmp_path)] == ["failed"] * 3
+
+
 def test_the_trials_of_a_sweep_are_one_group(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_RUN_GROUP", "")  # which W&B reads where none is configured
     monkeypatch.delenv("WANDB_RUN_GROUP")

@@ -29,7 +29,7 @@ from esr.evaluation.measure import ValidationData
 from esr.evaluation.reference import reference_network
 from esr.evaluation.selection import Selection, choose_device, select, validation_data
 from esr.evaluation.tiling import Tiling, Upscaler, published_tiling
-from esr.files import write_json
+from esr.files import read_json, write_json
 from esr.metrics.complexity import COUNTERS
 from esr.metrics.runtime import PROTOCOLS
 from esr.provenance import provenance
@@ -193,7 +193,7 @@ def _entry(found: catalogue.Entry, bench: Bench, folder: Path) -> dict[str, Any]
         return row | {"status": "weights absent"}
     path = folder / f"{found.slug}.json"
     mark = _fingerprint(bench.terms, None if random else found.sha256)
-    if path.is_file() and (earlier := json.loads(path.read_text())).get("mark") == mark:
+    if path.is_file() and (earlier := read_json(path)).get("mark") == mark:
         return row | earlier["figures"]
     try:
         weights = None if random else "official"

@@ -1,8 +1,8 @@
-"""The two commands. Imports stay inside the tasks, so that `--help` does not wait for torch."""
+"""The two commands. What they do is imported late, so that `--help` does not wait for torch."""
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -18,28 +18,16 @@ from esr.errors import UserError
 
 def train() -> None:
     """`python train.py ...`: train a network, or run a recipe stage by stage."""
-    _command(_train, "train")
+    _command("train")
 
 
 def evaluate() -> None:
     """`python evaluate.py ...`: score a checkpoint, an entry or a whole challenge."""
-    _command(_evaluate, "evaluate")
+    _command("evaluate")
 
 
-def _train(cfg: DictConfig) -> Any:
-    from esr.commands import train as stages
-
-    return stages.run(cfg)
-
-
-def _evaluate(cfg: DictConfig) -> Any:
-    from esr.commands import evaluate as scoring
-
-    return scoring.run(cfg)
-
-
-def _command(task: Callable[[DictConfig], Any], name: str) -> None:
-    """Run `task` under Hydra; whatever the user did wrong is told without a traceback."""
+def _command(name: str) -> None:
+    """Run `esr.commands.NAME` under Hydra; what the user did wrong is told without a traceback."""
     # Processes that Lightning starts inherit what is set below: what the user set is kept apart.
     wanted = os.environ.setdefault("ESR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
     wants_traceback = wanted == "1"
@@ -47,7 +35,7 @@ def _command(task: Callable[[DictConfig], Any], name: str) -> None:
 
     def guarded(cfg: DictConfig) -> Any:
         try:
-            return task(cfg)
+            return importlib.import_module(f"esr.commands.{name}").run(cfg)
         except UserError as error:
             if wants_traceback or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # a sweep has to learn of it

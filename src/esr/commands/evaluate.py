@@ -43,6 +43,7 @@ def run(cfg: DictConfig) -> float | None:
     device = choose_device(cfg.device)
     chosen = select(cfg)
     cfg.scale = chosen.scale
+    cfg.data.store = "files"  # each image is read once or twice: packing them would not pay
     say(f"network   {chosen.name} x{chosen.scale}, {chosen.source}")
     if cfg.input is not None:
         upscale(cfg, chosen, _upscaler(cfg, chosen, device))
@@ -55,7 +56,7 @@ def run(cfg: DictConfig) -> float | None:
 
 def score(cfg: DictConfig, chosen: Selection, device: torch.device) -> float | None:
     """Measure a network beside bicubic (and its published row), print a table, write the files."""
-    data = _data(cfg) if chosen.weights is not None else None
+    data = validation_data(cfg) if chosen.weights is not None else None
     folder = claim(cfg, chosen.name)
     facts = provenance(device)
     say(f"device    {facts['device']['name']} ({device}), float32")
@@ -84,7 +85,10 @@ def score(cfg: DictConfig, chosen: Selection, device: torch.device) -> float | N
         # Fidelity and time of the published row are of other images and devices.
         rows["published"] = ours(published, ("params_m", "flops_g", "acts_m", "convs"))
     sets = data.val_names if data else []
-    _print(f"{chosen.name} x{chosen.scale}", rows, sets)
+    # Where there are several sets, each score is shown with its set's name alone.
+    twice = {f"val/{score}" for score in measure.SCORES} if len(sets) > 1 else set()
+    shown = {name: {k: v for k, v in r.items() if k not in twice} for name, r in rows.items()}
+    print_table(f"{chosen.name} x{chosen.scale}", shown)
     record = {
         "name": chosen.name,
         "scale": chosen.scale,
@@ -152,17 +156,6 @@ def claim(cfg: DictConfig, name: str) -> Path:
     return fresh(Path(cfg.output), name)
 
 
-def to_image(sr: torch.Tensor) -> np.ndarray:
-    """(1, 3, H, W) in [0, 1] to uint8 HWC, clamped and rounded as for scoring."""
-    levels = sr[0].float().clamp(0, 1).mul_(255).round_()  # in place: images can be large
-    return levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _data(cfg: DictConfig) -> ValidationData:
-    cfg.data.store = "files"  # each image is read once or twice: packing them would not pay
-    return validation_data(cfg)
-
-
 def _upscaler(cfg: DictConfig, chosen: Selection, device: torch.device) -> Upscaler:
     tiling = Tiling(cfg.tile, cfg.tile_overlap) if cfg.tile is not None else chosen.tiling
     return Upscaler(chosen.net, chosen.scale, device, tiling)
@@ -174,7 +167,7 @@ def _sensitivity(cfg: DictConfig, chosen: Selection, device: torch.device) -> No
 
     if chosen.weights is None:
         raise UserError("sensitivity=true needs weights: ntire2022=ENTRY or checkpoint=PATH")
-    data = _data(cfg)
+    data = validation_data(cfg)
     report_sensitivity(
         chosen.net,
         chosen.model and deploy_config(chosen.model),
@@ -205,16 +198,11 @@ def _fidelity(
 
 
 def _save(sr: torch.Tensor, path: Path) -> None:
+    """Write (1, 3, H, W) in [0, 1], clamped and rounded as for scoring."""
+    levels = sr[0].float().clamp(0, 1).mul_(255).round_()  # in place: images can be large
+    pixels = levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_image(sr)).save(path)
-
-
-def _print(title: str, rows: dict[str, dict[str, float]], sets: list[str]) -> None:
-    """One table; where there are several sets, each score with its set's name."""
-    unnamed = {f"val/{score}" for score in measure.SCORES} if len(sets) > 1 else set()
-    print_table(
-        title, {name: {k: v for k, v in r.items() if k not in unnamed} for name, r in rows.items()}
-    )
+    Image.fromarray(pixels).save(path)
 
 
 def _csv_rows(record: dict[str, Any], images: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from esr.config import collections, compose
@@ -11,7 +12,6 @@ from esr.console import say
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.recipes import run as recipes
-from esr.sweeps import trial
 from esr.training.callbacks.checkpoint import LAST
 from esr.training.folder import RESULT, claim, read_config, read_result, write_config
 from esr.training.logger import forget_after
@@ -32,41 +32,57 @@ def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[fl
     typed = _typed() if typed is None else list(typed)
     with open_dict(cfg):
         cfg.pop("sweep", None)  # how the trials are chosen is no matter of any of them
-    folder = trial.folder()
-    if folder is None:
+    if (job := _job()) is None:
         metrics = _train(cfg, typed)
     else:
+        from esr.sweeps import trial
+
         typed = [*_chosen(typed), *typed]
-        metrics = trial.run(folder, typed, cfg.objective, lambda: _train(cfg, typed, folder))
+        metrics = trial.run(job, typed, cfg.objective, lambda: _train(cfg, typed))
     return objective.values(metrics, cfg.objective)
 
 
-def _train(cfg: DictConfig, typed: list[str], folder: Path | None = None) -> dict[str, float]:
-    """A recipe, a run that goes on, or a new run; `folder` is that of a sweep's job."""
-    auto = folder is not None or cfg.resume == AUTO
+def _train(cfg: DictConfig, typed: list[str]) -> dict[str, float]:
+    """A recipe, a run that goes on, or a new run."""
+    cfg, typed = _asked(cfg, typed)
+    if cfg.stages:
+        return recipes.run(cfg, typed, _job())
+    if cfg.stage:
+        raise UserError(
+            f"stage={cfg.stage} is for recipes, and this run has no stages. Choose one with "
+            f"{', '.join(f'{name}=NAME' for name in collections())}"
+        )
+    if _job() or cfg.resume == AUTO:
+        return _go_on(cfg, typed)
+    if cfg.resume:
+        return _resume(Path(cfg.resume), typed)
+    return _begin(cfg, typed)
+
+
+def _asked(cfg: DictConfig, typed: list[str]) -> tuple[DictConfig, list[str]]:
+    """What is to be done and by what name: a recipe may be meant without being typed."""
     if cfg.resume and cfg.resume != AUTO and recipes.is_recipe(Path(cfg.resume)):
         cfg, typed = recipes.reopen(Path(cfg.resume), typed)
     if cfg.budget.steps and not cfg.stages:  # a single run is a recipe of one stage
         typed = [*typed, "+stages.train={}"]
         cfg = compose("train", typed)
     cfg.name = cfg.name or _name(cfg)
-    if folder is not None:
-        cfg.name = f"{cfg.name}_{folder.name}"  # trials are told apart where many are shown
-    if cfg.stages:
-        return recipes.run(cfg, typed, folder)
-    if cfg.stage:
-        raise UserError(
-            f"stage={cfg.stage} is for recipes, and this run has no stages. Choose one with "
-            f"{', '.join(f'{name}=NAME' for name in collections())}"
-        )
-    if auto:
-        return _go_on(cfg, typed, folder)
-    if cfg.resume:
-        return _resume(Path(cfg.resume), typed)
-    folder = claim(cfg)
-    if not follows():
-        write_config(cfg, folder, typed)
-    return _fit(cfg, folder)
+    if job := _job():
+        cfg.name = f"{cfg.name}_{job.name}"  # trials are told apart where many are shown
+    return cfg, typed
+
+
+def _go_on(cfg: DictConfig, typed: Sequence[str]) -> dict[str, float]:
+    """Begin a run in its folder, go on with it, or find that it is finished: whatever is due."""
+    folder = _job() or (Path(cfg.run) if cfg.run else None)
+    if folder is None:
+        raise UserError("resume=auto goes on with a folder that is named: type run=FOLDER, too")
+    if (folder / RESULT).is_file():
+        say(f"{folder} is finished already")
+        return read_result(folder)
+    if (folder / "checkpoints" / LAST).is_file():
+        return _resume(folder, [])
+    return _begin(cfg, typed, folder)
 
 
 def _resume(folder: Path, typed: Sequence[str]) -> dict[str, float]:
@@ -75,26 +91,28 @@ def _resume(folder: Path, typed: Sequence[str]) -> dict[str, float]:
     return _fit(cfg, folder, resume=True)
 
 
-def _go_on(cfg: DictConfig, typed: Sequence[str], folder: Path | None) -> dict[str, float]:
-    """Begin a run in its folder, go on with it, or find that it is finished: whatever is due."""
-    if folder is None and not cfg.run:
-        raise UserError("resume=auto goes on with a folder that is named: type run=FOLDER, too")
-    folder = folder or Path(cfg.run)
-    if (folder / RESULT).is_file():
-        say(f"{folder} is finished already")
-        return read_result(folder)
-    if (folder / "checkpoints" / LAST).is_file():
-        return _resume(folder, [])
-    folder = claim(cfg, folder, again=True)
+def _begin(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> dict[str, float]:
+    """A new run; in `folder`, where one may lie that never came to a checkpoint, if it is given."""
+    folder = claim(cfg, folder, again=folder is not None)
     if not follows():
-        forget_after(folder, 0)  # what was logged before its first checkpoint
+        forget_after(folder, 0)  # what that one logged
         write_config(cfg, folder, typed)
     return _fit(cfg, folder)
 
 
 def _fit(cfg: DictConfig, folder: Path, resume: bool = False) -> dict[str, float]:
-    callbacks = trial.callbacks(cfg.objective)
-    return fit(cfg, folder, resume, callbacks, alone=trial.folder() is None)
+    if (job := _job()) is None:
+        return fit(cfg, folder, resume)
+    from esr.sweeps import trial
+
+    return fit(cfg, folder, resume, trial.callbacks(job, cfg.objective), alone=False)
+
+
+def _job() -> Path | None:
+    """The folder of this job of a sweep; None for what is run by itself."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().runtime.output_dir)
+    return None
 
 
 def _typed() -> list[str]:

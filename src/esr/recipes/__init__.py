@@ -1,5 +1,5 @@
 """Recipes: several stages, each an ordinary run that takes its weights from an earlier one.
 
-`reading` turns the `stages:` mapping into stages, `jobs` gives each a folder and an identity,
-`handover` passes weights on, `plan` announces, `running` does it.
+`stages` reads the `stages:` mapping, `jobs` gives each stage a folder and an identity, `handover`
+passes weights on, `plan` announces, `run` does it.
 """

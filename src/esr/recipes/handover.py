@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from esr.build import construct
 from esr.config import build, plain
 from esr.errors import UserError
 from esr.files import write_tensors
@@ -65,16 +66,12 @@ def check(job: Job) -> None:
                 f"data.patch_size={patch} makes {patch // job.cfg.scale}: set "
                 f"data.patch_size={least * job.cfg.scale} or more"
             )
-        terms = {}
-        for name, term in job.cfg.loss.items():
-            if name in job.teachers:
-                make = build(
-                    {k: v for k, v in plain(term).items() if k != "teacher"} | {"_partial_": True}
-                )
-                terms[name] = make(teacher=build(job.teachers[str(name)].cfg.model))
-            elif term is not None:
-                terms[name] = build(term)
-        WeightedLoss(terms).bind(net)
+        terms = {name: plain(term) for name, term in job.cfg.loss.items() if term is not None}
+        for name, teacher in job.teachers.items():  # which has no weights yet
+            terms[name]["teacher"] = plain(teacher.cfg.model)
+        WeightedLoss(
+            {str(name): construct(term, f"loss.{name}") for name, term in terms.items()}
+        ).bind(net)
         build(job.cfg.optim)
         if job.cfg.schedule is not None:
             build(job.cfg.schedule)

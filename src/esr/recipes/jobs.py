@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from esr.build import today
 from esr.config import plain
 from esr.errors import UserError
+from esr.files import read_json
 from esr.recipes.stages import Stage
 
 STAGE = "stage.json"
@@ -28,29 +29,17 @@ IRRELEVANT = ("name", "output", "objective", "logger", "stages", "stage", "entry
 
 @dataclass
 class Job:
-    """A stage with its configuration, its folder and what identifies it.
+    """A stage with its configuration, its folder and what identifies it."""
 
-    Args:
-        stage: what the recipe says.
-        cfg: the composed configuration; `cfg.run` is the folder.
-        folder: of this stage's run.
-        source: the earlier stage whose weights it takes.
-        transforms: what is done to the earlier network first.
-        teachers: loss term -> the earlier stage that teaches it.
-        facts: the resolved configuration, flat, as far as it matters.
-        digest: of the facts and of the stages it derives from.
-        model: the network as the recipe names it, before any transform.
-    """
-
-    stage: Stage
-    cfg: DictConfig
-    folder: Path
-    source: "Job | None" = None
-    transforms: list[Any] = field(default_factory=list)
-    teachers: dict[str, "Job"] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    digest: str = ""
-    model: dict[str, Any] = field(default_factory=dict)
+    stage: Stage  # what the recipe says
+    cfg: DictConfig  # composed; `cfg.run` is the folder
+    folder: Path  # of this stage's run
+    source: "Job | None"  # the earlier stage whose weights it takes
+    transforms: list[Any]  # what is done to the earlier network first
+    model: dict[str, Any]  # the network as the recipe names it, before any transform
+    teachers: dict[str, "Job"] = field(default_factory=dict)  # of loss terms: earlier stages
+    facts: dict[str, Any] = field(default_factory=dict)  # the flat configuration that matters
+    digest: str = ""  # of the facts and of the stages it derives from
 
     @property
     def name(self) -> str:
@@ -79,10 +68,14 @@ def prepare(stages: Sequence[Stage], configs: Sequence[DictConfig], folder: Path
     """
     jobs: dict[str, Job] = {}
     for stage, cfg in zip(stages, configs, strict=True):
-        job = Job(stage, cfg, folder / stage.name)
-        job.source = jobs.get(stage.init) if stage.init else None
-        job.model = plain(cfg.model)
-        job.transforms = list(plain(cfg.stages[stage.key]).get("transform") or [])
+        job = Job(
+            stage,
+            cfg,
+            folder / stage.name,
+            source=jobs.get(stage.init) if stage.init else None,
+            transforms=list(plain(cfg.stages[stage.key]).get("transform") or []),
+            model=plain(cfg.model),
+        )
         with open_dict(cfg):
             cfg.pop("sweep", None)  # how trials are chosen is no matter of a stage
             cfg.run = str(job.folder)
@@ -130,10 +123,7 @@ def _identify(job: Job) -> None:
 def digest(facts: Mapping[str, Any], job: Job, parents: Sequence[str]) -> str:
     """What identifies a stage: what it is configured to do, and the same of what it derives from.
 
-    Args:
-        facts: as `Job.facts`.
-        job: the stage.
-        parents: digests of `job.parents`.
+    `facts` and `parents`, digests of `job.parents`, may be those of a record.
     """
     origin = [] if job.source else [job.cfg.init]
     text = json.dumps([facts, [*origin, *parents]], sort_keys=True, default=str)
@@ -142,7 +132,7 @@ def digest(facts: Mapping[str, Any], job: Job, parents: Sequence[str]) -> str:
 
 def recorded(job: Job) -> dict[str, Any]:
     """What the stage's folder says of itself: `digest` and `facts`."""
-    return json.loads((job.folder / STAGE).read_text())
+    return read_json(job.folder / STAGE)
 
 
 def unchanged(job: Job) -> bool:

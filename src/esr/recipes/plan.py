@@ -17,7 +17,8 @@ from esr.recipes.stages import largest
 
 def show(jobs: Sequence[Job], actions: Mapping[str, str]) -> None:
     """Print one line a stage and the sum; `actions` says which are trained, resumed, skipped."""
-    device = _device(jobs[0])
+    wants_gpu = jobs[0].cfg.trainer.accelerator != "cpu"
+    device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
     title = f"{jobs[0].folder.parent.name}: {len(jobs)} stages"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "from", "loss"):
@@ -44,7 +45,7 @@ def show(jobs: Sequence[Job], actions: Mapping[str, str]) -> None:
             f"{steps:,}",
             str(batch),
             str(largest(cfg.data.patch_size)),
-            _count(images),
+            f"{images / 1e6:.1f} M" if images >= 1e6 else f"{images:,}",
             {"skip": "finished", "resume": "goes on"}.get(action, duration(needed)),
         )
     show_table(table)
@@ -58,7 +59,7 @@ def seconds_per_image(job: Job, device: torch.device) -> float:
     cfg = job.cfg
     with torch.random.fork_rng(devices=[]):
         net = build(cfg.model).to(device)
-    side = largest(cfg.data.patch_size) // cfg.scale
+    side, largest_batch = largest(cfg.data.patch_size) // cfg.scale, largest(cfg.data.batch_size)
     net(torch.rand(1, 3, side, side, device=device)).mean().backward()  # warm-up
     batch = 1
     while True:
@@ -68,9 +69,9 @@ def seconds_per_image(job: Job, device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         spent = time.perf_counter() - started
-        if spent > 0.3 or batch >= largest(cfg.data.batch_size):
+        if spent > 0.3 or batch >= largest_batch:
             return spent / batch
-        batch = min(batch * 4, largest(cfg.data.batch_size))
+        batch = min(batch * 4, largest_batch)
 
 
 def duration(seconds: float) -> str:
@@ -84,12 +85,3 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
-
-
-def _count(images: int) -> str:
-    return f"{images / 1e6:.1f} M" if images >= 1e6 else f"{images:,}"
-
-
-def _device(job: Job) -> torch.device:
-    accelerator = job.cfg.trainer.accelerator
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

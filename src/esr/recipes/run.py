@@ -9,6 +9,7 @@ with the digest that its configuration has now. One whose configuration changed 
 deleted, and so is whatever was derived from it.
 """
 
+import itertools
 import json
 import os
 import time
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from esr.config import compose
 from esr.console import rule, say
 from esr.errors import UserError
-from esr.files import write_json
+from esr.files import read_json, write_json
 from esr.recipes import handover, plan, stages
 from esr.recipes.jobs import STAGE, Job, prepare, recorded, unchanged
 from esr.training.callbacks.checkpoint import LAST
@@ -63,22 +64,21 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
         handover.check(job)
     if not follower:
         handover.check_data(busy)
-    if not follower:
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / RECIPE, {"overrides": list(typed)})
-        if chosen:
-            plan.show(chosen, actions)
+        plan.show(chosen, actions)
     for job in busy:
-        # Processes that Lightning starts in this stage begin with it: the earlier ones are done.
+        resumes = actions[job.name] == "resume"
         if follower:
-            _await(job, actions[job.name])
+            while not resumes and _state(job) in ("absent", "changed"):
+                time.sleep(0.1)  # until the first process has made the stage's folder
         else:
-            before = busy[: busy.index(job)]
-            os.environ[_VARIABLE] = json.dumps(actions | {done.name: "skip" for done in before})
-            if actions[job.name] == "train":
+            # Processes that Lightning starts in this stage begin with it: the earlier are done.
+            done = {earlier.name: "skip" for earlier in busy[: busy.index(job)]}
+            os.environ[_VARIABLE] = json.dumps(actions | done)
+            if not resumes:
                 _open(job, typed)
             rule(f"stage {job.name}")
-        fit(job.cfg, job.folder, resume=actions[job.name] == "resume")
+        fit(job.cfg, job.folder, resume=resumes)
     return read_result(chosen[-1].folder)
 
 
@@ -89,11 +89,9 @@ def is_recipe(folder: Path) -> bool:
 
 def reopen(folder: Path, typed: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """The configuration and overrides with which the recipe in `folder` goes on."""
-    saved = json.loads((folder / RECIPE).read_text())["overrides"]
-    dropped = ("resume=", "run=")
-    overrides = [o for o in [*saved, *typed] if not o.startswith(dropped)]
-    cfg = compose("train", [*overrides, f"run={folder}"])
-    return cfg, overrides
+    saved = read_json(folder / RECIPE)["overrides"]
+    overrides = [o for o in [*saved, *typed] if not o.startswith(("resume=", "run="))]
+    return compose("train", [*overrides, f"run={folder}"]), overrides
 
 
 def _name(cfg: DictConfig) -> str:
@@ -108,22 +106,22 @@ def _name(cfg: DictConfig) -> str:
 
 def _decide(jobs: Sequence[Job], wanted: set[str], follower: bool) -> dict[str, str]:
     """For every stage `skip`, `resume` or `train`; the first process puts stale folders aside."""
-    actions: dict[str, str] = {}
+    states = {job.name: _state(job) for job in jobs}
+    actions = dict.fromkeys(states, "skip")
     stale: dict[str, str] = {}
     for job in jobs:
-        state = _state(job)
         if job.name not in wanted:
-            actions[job.name] = "skip"
             continue
         for parent in job.parents:
-            if parent.name not in wanted and _state(parent) != "finished":
-                changed = _state(parent) == "changed"
+            state = states[parent.name]
+            if parent.name not in wanted and state != "finished":
                 raise UserError(
                     f"stage {job.name} needs stage {parent.name}, which "
-                    f"{'has another configuration' if changed else 'is not finished'}"
+                    f"{'has another configuration' if state == 'changed' else 'is not finished'}"
                     f" in {parent.folder.parent}. Run the whole recipe, or "
                     f"stage=[{parent.name},{job.name}]"
                 )
+        state = states[job.name]
         actions[job.name] = {"finished": "skip", "interrupted": "resume"}.get(state, "train")
         if state == "changed":
             stale[job.name] = _reason(job, stale)
@@ -165,17 +163,8 @@ def _reason(job: Job, stale: dict[str, str]) -> str:
 
 
 def _put_aside(folder: Path) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    return aside
-
-
-def _await(job: Job, action: str) -> None:
-    """Wait until the first process has made the stage's folder."""
-    while action == "train" and _state(job) in ("absent", "changed"):
-        time.sleep(0.1)
+    numbered = (folder.with_name(f"{folder.name}.old{number}") for number in itertools.count(1))
+    return folder.rename(next(path for path in numbered if not path.exists()))
 
 
 def _open(job: Job, typed: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 A stage is ordinary overrides over the same command. What is typed comes after them and wins.
 """
 
-import difflib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from esr.build import target
 from esr.config import compose, explain, plain
-from esr.errors import UserError
+from esr.errors import UserError, near
 
 WEIGHTS = ("best", "last", "ema", "raw")
+"""Of the earlier stage: the best by validation; the last (averaged where there is an average); ema,
+the same but refused without one; raw, never averaged."""
+
 KEYS = ("init", "overrides", "transform", "weights", "repeat")
 RESERVED = ("stage", "stages", "run", "resume", "init", "name")
 """Keys that belong to the recipe as a whole and cannot be set by a stage."""
@@ -24,25 +28,13 @@ RESERVED = ("stage", "stages", "run", "resume", "init", "name")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, `repeat` already written out.
+    """One stage, `repeat` already written out."""
 
-    Args:
-        name: unique; repetitions are numbered, `warm_start_2`.
-        key: its key in `stages:`.
-        init: an earlier stage, an entry (`ntire2022/rlfn`), a run folder, a file, or None: from
-            scratch. Weights only.
-        overrides: as typed on the command line.
-        weights: which weights of the earlier stage: the best by validation; the last (averaged
-            where there is an average); ema, the same but refused without one; raw, never averaged.
-        transforms: whether the earlier network is changed before its weights are taken over.
-    """
-
-    name: str
-    key: str
-    init: str | None = None
-    overrides: tuple[str, ...] = ()
-    weights: str = "best"
-    transforms: bool = False
+    name: str  # unique; repetitions are numbered, `warm_start_2`
+    key: str  # in `stages:`
+    init: str | None = None  # weights of a stage, an entry, a run folder or a file; None: none
+    overrides: tuple[str, ...] = ()  # as typed on the command line
+    weights: str = "best"  # one of WEIGHTS
 
 
 def parse(stages: Mapping[str, Any]) -> list[Stage]:
@@ -59,6 +51,8 @@ def parse(stages: Mapping[str, Any]) -> list[Stage]:
         if unknown:
             raise UserError(f"stage {key}: unknown key {unknown[0]}. Known: {', '.join(KEYS)}")
         init = _origin(str(key), entry.get("init"), last, stages)
+        if entry.get("transform") and init is None:
+            raise UserError(f"stage {key}: there is nothing to transform: type init, too")
         weights, repeat = entry.get("weights") or "best", entry.get("repeat", 1)
         if weights not in WEIGHTS:
             raise UserError(f"stage {key}: weights is one of {', '.join(WEIGHTS)}, got {weights}")
@@ -70,8 +64,7 @@ def parse(stages: Mapping[str, Any]) -> list[Stage]:
                 raise UserError(f"stage {key}: a stage cannot set {_key(override)} ({override})")
         for number in range(1, repeat + 1):
             name = str(key) if repeat == 1 else f"{key}_{number}"
-            transforms = bool(entry.get("transform"))
-            found.append(Stage(name, str(key), init, overrides, weights, transforms))
+            found.append(Stage(name, str(key), init, overrides, weights))
             init = last[str(key)] = name
     return found
 
@@ -81,7 +74,7 @@ def _origin(
 ) -> str | None:
     """The name of the stage, or the path, that a stage starts from."""
     if init is None or init in last:
-        return last.get(init) if init else None
+        return last[init] if init else None
     if init == key:
         raise UserError(f"stage {key} starts from itself (init: {init})")
     if init in stages:
@@ -91,11 +84,9 @@ def _origin(
         )
     if "/" in init or Path(init).exists():
         return init
-    close = difflib.get_close_matches(init, last, 1)
     raise UserError(
         f"stage {key} starts from {init}, which is no stage, entry or file"
-        f"{f'; did you mean {close[0]}?' if close else '.'} Stages before it: "
-        f"{', '.join(last) or 'none'}"
+        f"{near(init, last) or '.'} Stages before it: {', '.join(last) or 'none'}"
     )
 
 
@@ -105,15 +96,14 @@ def select(stages: Sequence[Stage], wanted: Any) -> list[Stage]:
     Raises:
         UserError: there is no such stage.
     """
-    if wanted is None:
+    if not wanted:
         return list(stages)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if not any(name in (stage.name, stage.key) for stage in stages):
-            close = difflib.get_close_matches(name, [stage.name for stage in stages], 1)
+            known = [stage.name for stage in stages]
             raise UserError(
-                f"stage={name} does not exist{f'; did you mean {close[0]}?' if close else '.'} "
-                f"Stages: {', '.join(stage.name for stage in stages)}"
+                f"stage={name} does not exist{near(name, known) or '.'} Stages: {', '.join(known)}"
             )
     return [stage for stage in stages if stage.name in names or stage.key in names]
 
@@ -184,17 +174,22 @@ def _share(wanted: int | None, given: int) -> float:
 
 
 def _scale_counts(schedule: DictConfig, factor: float) -> None:
-    """Scale step counts that are written as numbers; those derived from max_steps follow it."""
+    """Scale step counts that are written as numbers; those derived from max_steps follow it.
+
+    A whole number is a step count where a schedule demands it (`T_max`, `milestones`); what has a
+    default (`T_mult`) is something else.
+    """
     written = OmegaConf.to_container(schedule, resolve=False)
     assert isinstance(written, dict)
-    for key in ("milestones", "T_0", "T_max", "steps"):
+    parameters = inspect.signature(target(schedule["_target_"])).parameters
+    for key in (name for name, p in parameters.items() if p.default is p.empty):
         value = written.get(key)
-        if isinstance(value, int):
+        if isinstance(value, dict):  # the schedule after a warm-up
+            _scale_counts(schedule[key], factor)
+        elif isinstance(value, int):
             schedule[key] = max(1, round(value * factor))
         elif isinstance(value, list) and all(isinstance(item, int) for item in value):
             schedule[key] = [max(1, round(item * factor)) for item in value]
-    if "after" in schedule:
-        _scale_counts(schedule.after, factor)
 
 
 def largest(size: Any) -> int:

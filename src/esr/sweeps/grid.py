@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -11,13 +11,12 @@ from esr.errors import UserError
 from esr.evaluation import objective
 from esr.sweeps import results
 
+if TYPE_CHECKING:
+    from hydra_plugins.esr_sweepers import Grid
 
-def run(sweeper: Any, typed: Sequence[str]) -> None:
+
+def run(sweeper: "Grid", typed: Sequence[str]) -> None:
     """Run all trials, then tell what they gave; started again in its folder, it goes on.
-
-    Args:
-        sweeper: a `hydra_plugins.esr_sweepers.Grid`, set up.
-        typed: the overrides of the command line.
 
     Raises:
         UserError: a range has no steps, or trials failed.
@@ -34,7 +33,7 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
         raise UserError(f"{len(failures)} of {len(trials)} trials failed, the first: {failures[0]}")
 
 
-def combinations(sweeper: Any, typed: Sequence[str]) -> list[list[str]]:
+def combinations(sweeper: "Grid", typed: Sequence[str]) -> list[list[str]]:
     """The overrides of each trial; the last sweep typed varies fastest."""
     parser = OverridesParser.create(config_loader=sweeper.context.config_loader)
     axes: dict[str, list[str]] = {}

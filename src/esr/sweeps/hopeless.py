@@ -12,24 +12,22 @@ class Hopeless(Exception):
 
 
 class StopHopeless(pl.Callback):
-    """Reports a metric at every validation and ends the training when told to.
+    """Reports a metric at every validation and ends the training, in all processes, when told to.
 
-    Args:
-        monitor: key of the metric.
-        report: takes its value and the step; True: stop.
+    Raises:
+        UserError: the metric is not logged while training.
+        Hopeless: the trial is not worth going on.
     """
 
-    def __init__(self, monitor: str, report: Callable[[float, int], bool]):
+    def __init__(
+        self,
+        monitor: str,  # key of the metric
+        report: Callable[[float, int], bool],  # takes its value and the step; True: stop
+    ):
         self.monitor = monitor
         self.report = report
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, and stop all processes alike.
-
-        Raises:
-            UserError: the metric is not logged while training.
-            Hopeless: the trial is not worth going on.
-        """
         if trainer.sanity_checking:
             return
         if self.monitor not in trainer.callback_metrics:

@@ -1,7 +1,7 @@
 """What a sweep gave: SWEEP/sweep.csv, the best on the screen, and a picture of a Pareto front."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ TABLE = "sweep.csv"
 PICTURE = "pareto.png"
 
 Record = dict[str, Any]
+"""What `trial.json` holds."""
 
 
 def read(folder: Path) -> dict[int, Record]:
@@ -23,27 +24,28 @@ def read(folder: Path) -> dict[int, Record]:
     return {n: record for n, record in records if record is not None}
 
 
-def write(folder: Path) -> list[dict[str, Any]]:
+def write(folder: Path) -> dict[int, Record]:
     """Write the table: a row a trial, a column for each override that differs and each metric.
 
     Returns:
-        Its rows.
+        The records.
     """
     records = read(folder)
-    typed = {n: dict(map(_pair, record["overrides"])) for n, record in records.items()}
-    keys = list(dict.fromkeys(key for values in typed.values() for key in values))
-    metrics = list(dict.fromkeys(k for r in records.values() for k in r.get("metrics", {})))
+    typed = {n: _typed(record["overrides"]) for n, record in records.items()}
+    empty = dict.fromkeys((k for values in typed.values() for k in values), "")
+    empty |= dict.fromkeys((k for r in records.values() for k in r.get("metrics", {})), "")
     rows = [
         {"trial": n, "status": record["status"]}
-        | {key: typed[n].get(key, "") for key in keys}
-        | {key: record.get("metrics", {}).get(key, "") for key in metrics}
+        | empty
+        | typed[n]
+        | record.get("metrics", {})
         | {"seconds": record.get("seconds", ""), "error": record.get("error", "")}
         | {"folder": str(folder / str(n))}
         for n, record in records.items()
     ]
     if rows:
         write_csv(folder / TABLE, rows)
-    return rows
+    return records
 
 
 def front(records: dict[int, Record], directions: Sequence[str]) -> list[int]:
@@ -68,43 +70,33 @@ def front(records: dict[int, Record], directions: Sequence[str]) -> list[int]:
 def report(folder: Path, directions: Sequence[str] | None = None) -> list[str]:
     """Write the table, draw the front if there are several objectives, and tell the best.
 
-    Args:
-        folder: of the sweep.
-        directions: `maximize` or `minimize` for each objective; None: by its key.
-
-    Returns:
-        What the trials that failed said.
+    The directions are `maximize` or `minimize` for each objective; None: by its key. Returns what
+    the trials that failed said.
     """
-    write(folder)
-    records = read(folder)
+    records = write(folder)
     failures = [record["error"] for record in records.values() if record["status"] == "failed"]
     keys = next((record["objective"] for record in records.values() if "values" in record), None)
     if keys is None:
         return failures
-    directions = directions or objective.directions(keys)
-    best = front(records, directions)
-    shown = {f"trial {n}": _row(records[n], records, keys) for n in best[:20]}
+    best = front(records, directions or objective.directions(keys))
+    shared = set.intersection(*(set(record["overrides"]) for record in records.values()))
+    shown = {
+        f"trial {n}": _typed(o for o in records[n]["overrides"] if o not in shared)
+        | dict(zip(keys, records[n]["values"], strict=True))
+        for n in best[:20]
+    }
     print_table("best" if len(keys) == 1 else "Pareto front", shown)
-    lines = [f"trials             {len(records)}, {len(failures)} failed" if failures else ""]
-    lines += [f"table              {folder / TABLE}"]
-    if len(keys) > 1 and (path := _draw(folder, records, best, keys)):
-        lines += [f"picture            {path}"]
-    lines += [f"repeat trial {best[0]:<5} {_command(folder / str(best[0]), records[best[0]])}"]
-    for line in filter(None, lines):
-        say(line)
+    if failures:
+        say(f"trials             {len(records)}, {len(failures)} failed")
+    say(f"table              {folder / TABLE}")
+    if len(keys) > 1 and _draw(folder / PICTURE, records, best, keys):
+        say(f"picture            {folder / PICTURE}")
+    say(f"repeat trial {best[0]:<5} {_command(folder / str(best[0]), records[best[0]])}")
     return failures
 
 
-def _row(record: Record, records: dict[int, Record], keys: Sequence[str]) -> dict[str, Any]:
-    """The overrides that not all trials share, and the objectives."""
-    shared = set.intersection(*(set(other["overrides"]) for other in records.values()))
-    typed = dict(_pair(o) for o in record["overrides"] if o not in shared)
-    return typed | dict(zip(keys, record["values"], strict=True))
-
-
-def _pair(override: str) -> tuple[str, str]:
-    key, _, value = override.partition("=")
-    return key, value
+def _typed(overrides: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (o.partition("=") for o in overrides)}
 
 
 def _command(folder: Path, record: Record) -> str:
@@ -113,13 +105,11 @@ def _command(folder: Path, record: Record) -> str:
     return f"python train.py {shlex.join(record['overrides'])}"
 
 
-def _draw(
-    folder: Path, records: dict[int, Record], best: Sequence[int], keys: Sequence[str]
-) -> Path | None:
-    """The first objective over the second, the front joined; None without matplotlib."""
+def _draw(path: Path, records: dict[int, Record], best: Sequence[int], keys: Sequence[str]) -> bool:
+    """The first objective over the second, the front joined; False without matplotlib."""
     plt = pyplot()
     if plt is None:
-        return None
+        return False
     figure, axes = plt.subplots(figsize=(6, 4))
     done = {n: r["values"] for n, r in records.items() if r["status"] == "done"}
     axes.scatter([v[1] for v in done.values()], [v[0] for v in done.values()], color="0.6", s=18)
@@ -131,6 +121,6 @@ def _draw(
     axes.set_ylabel(keys[0])
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(folder / PICTURE, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
-    return folder / PICTURE
+    return True

@@ -1,8 +1,9 @@
 """A search from the first question to the last answer."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esr.console import say
 from esr.errors import UserError
@@ -10,26 +11,26 @@ from esr.evaluation import objective
 from esr.sweeps import results, space, trial
 from esr.sweeps.study import Asked, Study
 
+if TYPE_CHECKING:
+    from hydra_plugins.esr_sweepers import Search
+
 PATIENCE = 3
 """So many failures before anything succeeded end a search: it would only repeat them."""
 
 DIRECTIONS = ("maximize", "minimize")
 
 
-def run(sweeper: Any, typed: Sequence[str]) -> None:
+def run(sweeper: "Search", typed: Sequence[str]) -> None:
     """Run trials until the study has as many as asked for, then tell what they gave.
-
-    Args:
-        sweeper: a `hydra_plugins.esr_sweepers.Search`, set up.
-        typed: the overrides of the command line.
 
     Raises:
         UserError: the space, the objective or the storage does not fit, or nothing works.
     """
     cfg = sweeper.config
     objective.check(cfg.objective, None)
+    keys = objective.keys(cfg.objective)
     directions = sweeper.directions or objective.directions(cfg.objective)
-    _check(sweeper, directions, objective.keys(cfg.objective))
+    _check(sweeper, directions, keys)
     fixed, searched = space.split(typed, sweeper.space, sweeper.context.config_loader)
     sweeper.compose([*fixed, *space.corner(searched)])  # unknown keys are told before anything
     folder = Path(cfg.hydra.sweep.dir)
@@ -39,23 +40,28 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
         folder=folder,
         searched=searched,
         fixed=trial.public(fixed),
-        keys=objective.keys(cfg.objective),
+        keys=keys,
         directions=directions,
         sampler=sweeper.sampler,
         seed=sweeper.seed,
     )
-    _announce(study, sweeper, searched, folder)
+    counts = study.counts()
+    _announce(sweeper, searched, counts, folder)
     parallel = sweeper.parallel or cfg.hydra.launcher.get("n_jobs") or 1
     failures: list[str] = []
-    counts = study.counts()
     while batch := _batch(study, sweeper.trials, parallel):
         todo = [asked for asked in batch if trial.read(folder / str(asked.number)) is None]
         error = _launch(sweeper, todo, fixed) if todo else ""  # some may have ended untold
-        for asked in batch:
-            failures += _tell(study, asked, folder, error)
+        records = [_tell(study, asked, folder / str(asked.number), error) for asked in batch]
         results.write(folder)
         counts = study.counts()
-        _progress(batch, folder, counts, sweeper.trials)
+        for asked, record in zip(batch, records, strict=True):
+            told = record.get("error") or ", ".join(f"{value:.4g}" for value in record["values"])
+            say(
+                f"trial {asked.number} ({_ended(counts)} of {sweeper.trials}) {record['status']}: "
+                f"{' '.join(asked.overrides)} -> {told}"
+            )
+        failures += [record["error"] for record in records if record["status"] == "failed"]
         if not _useful(counts) and len(failures) >= PATIENCE:
             break
     failures = results.report(folder, directions)
@@ -65,7 +71,7 @@ def run(sweeper: Any, typed: Sequence[str]) -> None:
         say("the space has no more points than these; widen it to go on")
 
 
-def _check(sweeper: Any, directions: Sequence[str], keys: Sequence[str]) -> None:
+def _check(sweeper: "Search", directions: Sequence[str], keys: Sequence[str]) -> None:
     """Refuse what Optuna would stumble over, before a study is opened."""
     for name, number in (("trials", sweeper.trials), ("parallel", sweeper.parallel or 1)):
         if not isinstance(number, int) or number < 1:
@@ -83,16 +89,18 @@ def _useful(counts: dict[str, int]) -> bool:
     return bool(counts["done"] or counts["stopped"] or counts["running"])
 
 
-def _announce(study: Study, sweeper: Any, searched: space.Space, folder: Path) -> None:
-    counts = study.counts()
-    missing = max(0, sweeper.trials - sum(counts[name] for name in ("done", "stopped", "failed")))
+def _ended(counts: dict[str, int]) -> int:
+    return sum(counts.values()) - counts["running"]
+
+
+def _announce(
+    sweeper: "Search", searched: space.Space, counts: dict[str, int], folder: Path
+) -> None:
+    missing = max(0, sweeper.trials - _ended(counts))
     known = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
-    for line in (
-        f"search             {sweeper.name}: {', '.join(searched)}",
-        f"trials             {sweeper.trials}, {missing} to go{f' ({known})' if known else ''}",
-        f"folder             {folder}",
-    ):
-        say(line)
+    say(f"search             {sweeper.name}: {', '.join(searched)}")
+    say(f"trials             {sweeper.trials}, {missing} to go{f' ({known})' if known else ''}")
+    say(f"folder             {folder}")
     if not missing:
         more = f"sweep.trials={2 * sweeper.trials}"
         say(f"the search is finished: {more} adds to it, sweep.name=OTHER starts another")
@@ -106,7 +114,7 @@ def _batch(study: Study, trials: int, parallel: int) -> list[Asked]:
     return batch
 
 
-def _launch(sweeper: Any, batch: Sequence[Asked], fixed: Sequence[str]) -> str:
+def _launch(sweeper: "Search", batch: Sequence[Asked], fixed: Sequence[str]) -> str:
     """Run a batch; what went wrong beside the trials' own records."""
     jobs = [
         [*fixed, *asked.overrides, f"hydra.sweep.subdir={asked.number}"]  # whatever the position
@@ -119,30 +127,21 @@ def _launch(sweeper: Any, batch: Sequence[Asked], fixed: Sequence[str]) -> str:
     return ""
 
 
-def _tell(study: Study, asked: Asked, folder: Path, error: str) -> list[str]:
-    """Pass a trial's record on; returns its error, if it failed."""
-    place = folder / str(asked.number)
+def _tell(study: Study, asked: Asked, place: Path, error: str) -> dict[str, Any]:
+    """Tell the study how a trial ended, and return its record.
+
+    One that is missing, because its process died, is written here, and one without a finite value
+    counts as failed.
+    """
     record = trial.read(place)
     if record is None:
         error = error or "it ended without a record"
         record = {"overrides": asked.overrides, "status": "failed", "error": error}
         trial.write(place, record)
     values = record.get("values")
-    if values is not None and not all(abs(value) < float("inf") for value in values):
-        record |= {"status": "failed", "error": f"the objective is {values}", "values": None}
+    if values is not None and not all(map(math.isfinite, values)):
+        record |= {"status": "failed", "error": f"the objective is {record.pop('values')}"}
         trial.write(place, record)
         values = None
     study.tell(asked, values, stopped=record["status"] == "stopped")
-    return [record["error"]] if record["status"] == "failed" else []
-
-
-def _progress(batch: Sequence[Asked], folder: Path, counts: dict[str, int], trials: int) -> None:
-    ended = sum(counts[name] for name in ("done", "stopped", "failed"))
-    for asked in batch:
-        record = trial.read(folder / str(asked.number))
-        assert record is not None
-        told = record.get("error") or ", ".join(f"{value:.4g}" for value in record["values"])
-        say(
-            f"trial {asked.number} ({ended} of {trials}) {record['status']}: "
-            f"{' '.join(asked.overrides)} -> {told}"
-        )
+    return record

@@ -27,15 +27,10 @@ Space = dict[str, BaseDistribution]
 def split(
     typed: Iterable[str], preset: Mapping[str, str], loader: ConfigLoader
 ) -> tuple[list[str], Space]:
-    """What stays the same in all trials, and what is searched.
+    """The overrides that all trials share, as typed, and a distribution for each searched key.
 
-    Args:
-        typed: the overrides of the command line.
-        preset: a space by key; a key that is typed replaces it, by a value or by another range.
-        loader: knows the options of a group, for `glob(*)`.
-
-    Returns:
-        The fixed overrides as they are typed, and a distribution for each key that is searched.
+    A key of the `preset` space that is typed is replaced, by a value or by another range. `loader`
+    knows the options of a group, for `glob(*)`.
 
     Raises:
         UserError: nothing is searched, or a range is empty.
@@ -68,13 +63,11 @@ def overrides(space: Space, point: Mapping[str, object]) -> list[str]:
 
 def corner(space: Space) -> list[str]:
     """One point of the space as it is typed: the first choice, the smallest number."""
-    return overrides(
-        space,
-        {
-            key: d.choices[0] if isinstance(d, CategoricalDistribution) else d.low  # pyright: ignore
-            for key, d in space.items()
-        },
-    )
+    first = {
+        key: d.choices[0] if isinstance(d, CategoricalDistribution) else d.low  # pyright: ignore
+        for key, d in space.items()
+    }
+    return overrides(space, first)
 
 
 def _short(value: Any) -> Any:

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from esr.config import build
 from esr.errors import UserError
 from esr.sweeps import space
 from esr.sweeps.space import Space
@@ -46,32 +47,21 @@ class Asked:
 class Study:
     """Trials over a space: which one is next, and how each ended.
 
-    Args:
-        name: of the study in its storage.
-        storage: see `open_storage`.
-        folder: of the sweep.
-        searched: the space.
-        fixed: the overrides which all trials share.
-        keys: of the objectives.
-        directions: `maximize` or `minimize` for each of them.
-        sampler: makes a sampler from `seed`.
-        seed: trial n is drawn with seed + n: workers that share a study do not draw alike.
-
     Raises:
         UserError: the storage cannot be opened, or its study is about something else.
     """
 
     def __init__(
         self,
-        name: str,
-        storage: str | None,
-        folder: Path,
+        name: str,  # of the study in its storage
+        storage: str | None,  # see `open_storage`
+        folder: Path,  # of the sweep
         searched: Space,
-        fixed: Sequence[str],
-        keys: Sequence[str],
-        directions: Sequence[str],
-        sampler: Callable[..., optuna.samplers.BaseSampler],
-        seed: int,
+        fixed: Sequence[str],  # the overrides which all trials share
+        keys: Sequence[str],  # of the objectives
+        directions: Sequence[str],  # `maximize` or `minimize` for each of them
+        sampler: Callable[..., optuna.samplers.BaseSampler],  # takes `seed`
+        seed: int,  # trial n is drawn with seed + n: workers that share a study do not draw alike
     ):
         self.space, self.sampler, self.seed = searched, sampler, seed
         self._locks = folder / "locks"
@@ -106,7 +96,7 @@ class Study:
                     if lock is None:
                         continue
                     if trial.params.keys() == self.space.keys():
-                        return self._asked(trial.number, trial.params, lock)
+                        return self._asked(trial, lock)
                     self._drop(trial.number)  # its worker died while it was drawn
                     lock.release()
             return None if len(self._tried()) >= trials else self._new()
@@ -121,9 +111,12 @@ class Study:
     def counts(self) -> dict[str, int]:
         """Trials by how they ended."""
         states = [trial.state for trial in self._tried()]
-        names = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-        names |= {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
-        return {name: states.count(state) for name, state in names.items()}
+        return {
+            "done": states.count(TrialState.COMPLETE),
+            "stopped": states.count(TrialState.PRUNED),
+            "failed": states.count(TrialState.FAIL),
+            "running": states.count(TrialState.RUNNING),
+        }
 
     def _new(self) -> Asked | None:
         points = [trial.params for trial in self._tried()]
@@ -140,7 +133,7 @@ class Study:
         trial.set_user_attr("host", socket.gethostname())
         lock = self._hold(trial.number)
         assert lock is not None, "a new trial is nobody's"
-        return self._asked(trial.number, trial.params, lock)
+        return self._asked(trial, lock)
 
     def _tried(self) -> list[FrozenTrial]:
         """All that ran, run or are to be taken up: none that was dropped, none not yet drawn."""
@@ -168,8 +161,8 @@ class Study:
                 return point
         return None
 
-    def _asked(self, number: int, params: Mapping[str, Any], lock: FileLock) -> Asked:
-        return Asked(number, space.overrides(self.space, params), lock)
+    def _asked(self, trial: FrozenTrial | optuna.Trial, lock: FileLock) -> Asked:
+        return Asked(trial.number, space.overrides(self.space, trial.params), lock)
 
     def _is_mine(self, trial: FrozenTrial) -> bool:
         """Whether its worker ran on this machine, whose locks can be seen."""
@@ -185,33 +178,29 @@ class Study:
         return FileLock(self._locks / "study.lock")
 
 
-class Reporter:
-    """Tells the study how a running trial does, and asks whether to stop it.
+def reporter(sweeper: Mapping[str, Any], folder: Path) -> Callable[[float, int], bool]:
+    """A function that tells the study a running trial's value at a step; True: it is hopeless.
 
     Args:
         sweeper: the configuration of `hydra_plugins.esr_sweepers.Search`.
         folder: of the trial; its name is the number.
     """
+    storage = open_storage(sweeper["storage"], folder.parent)
+    study = optuna.load_study(
+        study_name=sweeper["name"],
+        storage=storage,
+        sampler=optuna.samplers.RandomSampler(),  # nothing is drawn here
+        pruner=build(sweeper["pruner"]),
+    )
+    study_id = storage.get_study_id_from_name(sweeper["name"])
+    number = storage.get_trial_id_from_study_id_trial_number(study_id, int(folder.name))
+    trial = optuna.trial.Trial(study, number)
 
-    def __init__(self, sweeper: Mapping[str, Any], folder: Path):
-        from esr.config import build
+    def report(value: float, step: int) -> bool:
+        trial.report(value, step)
+        return trial.should_prune()
 
-        storage = open_storage(sweeper["storage"], folder.parent)
-        self._study = optuna.load_study(
-            study_name=sweeper["name"],
-            storage=storage,
-            sampler=optuna.samplers.RandomSampler(),  # nothing is drawn here
-            pruner=build(sweeper["pruner"]),
-        )
-        study_id = storage.get_study_id_from_name(sweeper["name"])
-        number = int(folder.name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self._trial = optuna.trial.Trial(self._study, trial_id)
-
-    def __call__(self, value: float, step: int) -> bool:
-        """Report a value at a step; True: the trial is hopeless."""
-        self._trial.report(value, step)
-        return self._trial.should_prune()
+    return report
 
 
 def _difference(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

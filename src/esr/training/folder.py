@@ -9,7 +9,6 @@ RUN/checkpoints/      best.ckpt, last.ckpt
 RUN/deploy.safetensors, RUN/result.json, RUN/images/
 """
 
-import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from esr.errors import UserError
+from esr.files import read_json
 from esr.training.processes import follows, started_together
 
 CONFIG = "config.yaml"
@@ -95,7 +95,7 @@ def fresh(output: Path, name: str) -> Path:
 
 def read_result(path: Path) -> dict[str, float]:
     """The metrics of a finished run; those that were not finite are NaN."""
-    metrics = json.loads((path / RESULT).read_text())["metrics"]
+    metrics = read_json(path / RESULT)["metrics"]
     return {key: float(value) for key, value in metrics.items()}
 
 
