@@ -15,6 +15,7 @@ from esr.commands import train as stages
 from esr.config import compose
 from esr.errors import UserError
 from esr.evaluation import objective
+from esr.models.rlfn import RLFN
 from esr.zoo import open as checkpoints
 
 TINY = [
@@ -117,6 +118,23 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     stages.run(compose("train", [f"resume={run}"]))
     assert_same(weights(undisturbed), weights(run))
     assert logged_steps(run) == list(range(10))
+
+
+def test_a_network_that_keeps_a_tensor_trains_on_after_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning must not validate in inference mode: backward refuses tensors made there."""
+    original = RLFN.forward
+
+    def keeping(self: RLFN, x: torch.Tensor) -> torch.Tensor:
+        # As `self.mean.type_as(x)` of many a network, which makes a new tensor on a GPU.
+        mean = getattr(self, "mean", torch.ones((), dtype=torch.float64))
+        self.mean = mean.type_as(x)
+        return original(self, x) * self.mean
+
+    monkeypatch.setattr(RLFN, "forward", keeping)
+    train(tmp_path / "run", "trainer.max_steps=6", "trainer.num_sanity_val_steps=1")
+    assert logged_steps(tmp_path / "run") == list(range(6))
 
 
 def test_a_run_is_never_overwritten(undisturbed: Path, tmp_path: Path) -> None:

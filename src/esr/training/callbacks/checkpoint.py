@@ -5,6 +5,7 @@ processes of a distributed run stop after the same step, whichever of them was t
 """
 
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -20,15 +21,14 @@ TOGETHER = 10
 
 
 class Checkpoint(ModelCheckpoint):
-    """Keeps `best.ckpt` by one metric and `last.ckpt`.
+    """Keeps `best.ckpt` by one metric and `last.ckpt`."""
 
-    Args:
-        dirpath: the folder of the checkpoints.
-        monitor: key of the metric.
-        mode: whether a larger (`max`) or smaller (`min`) value is better.
-    """
-
-    def __init__(self, dirpath: str, monitor: str = "val/psnr_rgb", mode: str = "max"):
+    def __init__(
+        self,
+        dirpath: str,
+        monitor: str | None = "val/psnr_rgb",  # key of the metric; None: the last is the best
+        mode: Literal["max", "min"] = "max",
+    ):
         super().__init__(
             dirpath=dirpath,
             filename=BEST.removesuffix(".ckpt"),
@@ -78,7 +78,6 @@ class Checkpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Save as usual, and when interrupted."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step >= trainer.max_steps > 0:
             trainer.should_stop = True  # so that Lightning validates the last step, too
@@ -90,7 +89,7 @@ class Checkpoint(ModelCheckpoint):
                 self._stop = noted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best state and the last one, where validation ends with the epoch."""
+        # Where validation ends with the epoch.
         validated = trainer.fit_loop.epoch_loop.val_loop._has_run
         measured = self.monitor is None or self.monitor in trainer.callback_metrics
         if validated or measured:  # not when resumed behind it: Lightning would warn
@@ -99,7 +98,7 @@ class Checkpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best state and the last one, where validation has a rhythm of its own."""
+        # Where validation has a rhythm of its own.
         super().on_validation_end(trainer, pl_module)
         if not self._should_save_on_train_epoch_end(trainer):
             self._save_last(trainer)
@@ -122,12 +121,10 @@ class Checkpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Give the signals back to whoever had them."""
         self._release()
         super().on_exception(trainer, pl_module, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back to whoever had them."""
         self._release()
 
     def _release(self) -> None:
