@@ -38,8 +38,8 @@ class Checkpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
-        self._signals: Signals | None = None
-        self._stop = 0
+        self._signals = Signals()
+        self._stop = 0  # the signal to hand over when the next step begins
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See who handles signals, before Lightning does.
@@ -53,8 +53,7 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over: Lightning's handlers end a run without a checkpoint."""
-        if self._signals is not None:
-            self._signals.take()
+        self._signals.take()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the loggers count optimiser steps.
@@ -67,7 +66,7 @@ class Checkpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int
     ) -> None:
         """Stop here if asked to: the step before has been logged and saved as a whole."""
-        if not self._stop or self._signals is None:
+        if not self._stop:
             return
         noted, self._stop = self._stop, 0
         for logger in trainer.loggers:
@@ -83,10 +82,9 @@ class Checkpoint(ModelCheckpoint):
             trainer.should_stop = True  # so that Lightning validates the last step, too
         # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            noted = self._noted(trainer)
-            if noted:
+            self._stop = self._noted(trainer)
+            if self._stop:
                 trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
-                self._stop = noted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Where validation ends with the epoch.
@@ -110,24 +108,18 @@ class Checkpoint(ModelCheckpoint):
 
     def _noted(self, trainer: pl.Trainer) -> int:
         """What any process has noted; seldom asked, because asking makes all of them wait."""
-        noted = self._signals.noted if self._signals is not None else 0
         if trainer.world_size == 1:
-            return noted
+            return self._signals.noted
         if trainer.global_step % TOGETHER:
             return 0
-        own = torch.tensor(noted, device=trainer.strategy.root_device)
+        own = torch.tensor(self._signals.noted, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._release()
+        self._signals.give_back()
         super().on_exception(trainer, pl_module, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        if self._signals is not None:
-            self._signals.give_back()
-            self._signals = None
+        self._signals.give_back()
