@@ -87,18 +87,16 @@ class Checkpoint(ModelCheckpoint):
                 trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Where validation ends with the epoch.
         validated = trainer.fit_loop.epoch_loop.val_loop._has_run
         measured = self.monitor is None or self.monitor in trainer.callback_metrics
         if validated or measured:  # not when resumed behind it: Lightning would warn
             super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
+        if self._should_save_on_train_epoch_end(trainer):  # validation ends with the epoch
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Where validation has a rhythm of its own.
         super().on_validation_end(trainer, pl_module)
-        if not self._should_save_on_train_epoch_end(trainer):
+        if not self._should_save_on_train_epoch_end(trainer):  # it has a rhythm of its own
             self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:

@@ -24,7 +24,7 @@ TABLE = "evaluation"
 
 
 class Evaluation(pl.Callback):
-    """Logs `val/...` and `eff/...` at each validation, and a table of them where it is shown."""
+    """Logs `val/...` and `eff/...` at each validation, also as a table where loggers have one."""
 
     def __init__(
         self,
