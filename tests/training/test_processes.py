@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,22 +145,23 @@ def test_the_first_process_decides(
     assert not processes.follows()
 
 
-def fits(monkeypatch: pytest.MonkeyPatch, devices: int, batch: Any = 4, **how: Any) -> None:
+def fits(
+    monkeypatch: pytest.MonkeyPatch, devices: int, batches: Sequence[int] = (4,), **how: Any
+) -> None:
     environment(monkeypatch, how.pop("variables", {}))
     trainer: Any = SimpleNamespace(num_devices=devices, num_nodes=how.pop("nodes", 1))
-    data: Any = SimpleNamespace(batch_size=batch, patch_size=64, scale=4)
-    processes.require_fitting(trainer, data, **how)
+    processes.require_fitting(trainer, batches, **how)
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fits(monkeypatch, 2)
     fits(monkeypatch, 2, nodes=2)
     with pytest.raises(UserError, match=r"batch_size=3.*2 devices.*data.batch_size=4"):
-        fits(monkeypatch, 2, 3)
+        fits(monkeypatch, 2, [3])
     with pytest.raises(UserError, match=r"batch_size=2 .*4 devices.*data.batch_size=4"):
-        fits(monkeypatch, 2, 2, nodes=2)
+        fits(monkeypatch, 2, [2], nodes=2)
     with pytest.raises(UserError, match="batch_size=6"):
-        fits(monkeypatch, 4, {0: 4, 100: 6})
+        fits(monkeypatch, 4, [4, 6])
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A run leaves everything behind, can be repeated and resumed, and never overwrites another."""
 
-import csv
 import json
 import shutil
 import signal
@@ -11,22 +10,17 @@ import torch
 from omegaconf import OmegaConf
 from safetensors import safe_open
 
+import tiny
 from esr.commands import train as stages
 from esr.config import compose
 from esr.errors import UserError
 from esr.evaluation import objective
+from esr.models.rlfn import RLFN
 from esr.zoo import open as checkpoints
+from tiny import assert_same_run, losses, resume, saved
 
 TINY = [
-    "model=rlfn",
-    "model.depth=1",
-    "model.width=8",
-    "model.mid=8",
-    "trainer=cpu",
-    "trainer.log_every_n_steps=1",
-    "data.batch_size=2",
-    "data.samples_per_epoch=8",  # 4 steps an epoch
-    "data.patch_size=64",
+    *(word for word in tiny.TINY if not word.startswith("callbacks.")),  # with pictures
     "callbacks.evaluation=null",
     "callbacks.checkpoint.monitor=null",
     "objective=eff/params_m",
@@ -35,16 +29,6 @@ TINY = [
 
 def train(run: Path, *overrides: str) -> None:
     stages.run(compose("train", [*TINY, f"run={run}", *overrides]))
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    return state["state_dict"]
-
-
-def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[key], right[key]) for key in left)
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +50,8 @@ def test_the_run_folder_is_complete(undisturbed: Path) -> None:
     assert list((undisturbed / "images").rglob("*.png"))
 
 
-def logged_steps(run: Path) -> list[int]:
-    with (run / "metrics.csv").open() as file:
-        return [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss")]
-
-
 def test_the_csv_holds_every_step(undisturbed: Path) -> None:
-    assert logged_steps(undisturbed) == list(range(10))
+    assert list(losses(undisturbed)) == list(range(10))
 
 
 def test_the_deploy_file_needs_nothing_else(undisturbed: Path) -> None:
@@ -91,7 +70,7 @@ def test_a_run_is_repeated_from_its_folder(undisturbed: Path, tmp_path: Path) ->
         cfg.pop(key)
     cfg.run = str(tmp_path / "again")
     stages.run(cfg)
-    assert_same(weights(undisturbed), weights(tmp_path / "again"))
+    assert_same_run(undisturbed, tmp_path / "again")
 
 
 @pytest.mark.parametrize("steps", [3, 4, 6])  # within, at the end of, and after the first epoch
@@ -112,11 +91,26 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     with pytest.raises(SystemExit):
         train(run, "trainer.max_steps=10")
     monkeypatch.undo()
-    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["global_step"] == steps
-    stages.run(compose("train", [f"resume={run}"]))
-    assert_same(weights(undisturbed), weights(run))
-    assert logged_steps(run) == list(range(10))
+    assert saved(run)["global_step"] == steps
+    resume(run)
+    assert_same_run(undisturbed, run)
+
+
+def test_a_network_that_keeps_a_tensor_trains_on_after_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning must not validate in inference mode: backward refuses tensors made there."""
+    original = RLFN.forward
+
+    def keeping(self: RLFN, x: torch.Tensor) -> torch.Tensor:
+        # As `self.mean.type_as(x)` of many a network, which makes a new tensor on a GPU.
+        mean = getattr(self, "mean", torch.ones((), dtype=torch.float64))
+        self.mean = mean.type_as(x)
+        return original(self, x) * self.mean
+
+    monkeypatch.setattr(RLFN, "forward", keeping)
+    train(tmp_path / "run", "trainer.max_steps=6", "trainer.num_sanity_val_steps=1")
+    assert list(losses(tmp_path / "run")) == list(range(6))
 
 
 def test_a_run_is_never_overwritten(undisturbed: Path, tmp_path: Path) -> None:
@@ -141,7 +135,7 @@ def test_two_runs_of_one_second_differ(tmp_path: Path) -> None:
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
-        stages.run(compose("train", [f"resume={tmp_path}"]))
+        resume(tmp_path)
 
 
 def test_an_unknown_objective_lists_what_was_measured() -> None:

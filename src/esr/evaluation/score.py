@@ -8,7 +8,7 @@ from torch import nn
 from esr.data.open import open_store
 from esr.data.sets import Folder
 from esr.data.store import fingerprint
-from esr.data.whole import WholeImages
+from esr.data.validation import WholeImages
 from esr.evaluation.measure import fidelity
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge, Interval
 
 from esr.data.augment import Finishing
 from esr.data.degradation import Degradation
@@ -14,13 +15,14 @@ from esr.data.images import MAX_PIXELS
 from esr.data.open import Kind, default_cache, open_store
 from esr.data.patches import PatchBatches, TrainLoader
 from esr.data.sampling import PatchSampler, Schedule, Sizes, probabilities
-from esr.data.sets import Folder, HeldOut, ImageSet
+from esr.data.sets import HeldOut, ImageSet
 from esr.data.shards import ShardBatches, Shards
 from esr.data.store import Store, fingerprint
-from esr.data.whole import WholeImages
+from esr.data.validation import Sets, WholeImages, with_held_out
 from esr.errors import UserError
+from esr.models.arguments import Scale
 
-Sets = ImageSet | Mapping[str, ImageSet] | None
+Probability = Annotated[float, Interval(ge=0, le=1)]
 
 
 class SRData(pl.LightningDataModule):
@@ -28,54 +30,37 @@ class SRData(pl.LightningDataModule):
 
     After the transfer to the device a training batch is `{"lr", "hr"}`, float RGB (N, 3, H, W) in
     [0, 1]; a validation batch holds one image and its name: `{"lr", "hr", "name"}`.
-
-    Args:
-        scale: of the super-resolution: 2, 3 or 4.
-        train: the training set, several by name, shards to stream, or None (validation only).
-        val: the validation set, several by name; None, or a folder without `hr`, holds out a tenth
-            of the training images (`esr.data.sets.HeldOut`).
-        store: where decoded images lie: ram, memmap (a packed file), gpu, or files (nowhere).
-        cache: folder of packed stores; None: $ESR_CACHE or ~/.cache/esr.
-        full_check: compare all of a packed store with what was written, not four images.
-        patch_size: side of the training patches in HR pixels, or sizes by optimiser step.
-        batch_size: patches a batch over all devices together, or sizes by optimiser step.
-        samples_per_epoch: patches an epoch; an epoch is this count, nothing else.
-        num_workers: processes that cut patches; 0: the training process does.
-        seed: sample n of the run is a function of (seed, n).
-        sampling: draw images by area or uniformly.
-        flips: flip and rotate by 90 degrees at random.
-        colours: permute the colours at random.
-        mixup: probability that two patches are blended.
-        cutblur: probability that a part of LR stays clean; needs a degradation.
-        degradation: makes LR worse than bicubic; None: leaves it.
-        max_pixels: refuse larger images.
     """
 
     def __init__(
         self,
-        scale: int,
-        train: Sets | Shards = None,
-        val: Sets = None,
-        store: Kind = "memmap",
-        cache: str | None = None,
-        full_check: bool = False,
-        patch_size: Sizes = 256,
-        batch_size: Sizes = 64,
-        samples_per_epoch: int = 64000,
-        num_workers: int = 0,
-        seed: int = 0,
-        sampling: Literal["area", "image"] = "area",
-        flips: bool = True,
-        colours: bool = False,
-        mixup: float = 0.0,
-        cutblur: float = 0.0,
-        degradation: Degradation | None = None,
-        max_pixels: int = MAX_PIXELS,
+        scale: Scale,
+        train: Sets | Shards = None,  # shards are streamed; None: validation only
+        val: Sets = None,  # None, or a folder without `hr`: a tenth of the training images
+        store: Kind = "memmap",  # of decoded images: memmap is a packed file, files decodes anew
+        cache: str | None = None,  # folder of packed stores; None: $ESR_CACHE or ~/.cache/esr
+        full_check: bool = False,  # compare all of a packed store with its source, not four images
+        patch_size: Sizes = 256,  # side in HR pixels, or sizes by optimiser step
+        batch_size: Sizes = 64,  # patches over all devices together, or sizes by optimiser step
+        samples_per_epoch: Annotated[int, Ge(1)] = 64000,  # an epoch is this count, nothing else
+        num_workers: Annotated[int, Ge(0)] = 0,  # processes that cut patches; 0: the training's
+        seed: int = 0,  # sample n of the run is a function of (seed, n)
+        sampling: Literal["area", "image"] = "area",  # area: every pixel is equally likely
+        flips: bool = True,  # flip and rotate by 90 degrees at random
+        colours: bool = False,  # permute the colours at random
+        mixup: Probability = 0.0,  # that two patches are blended
+        cutblur: Probability = 0.0,  # that a part of LR stays clean; needs a degradation
+        degradation: Degradation | None = None,  # makes LR worse than bicubic
+        max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS,  # larger images are refused
     ):
         super().__init__()
         if sampling not in ("area", "image"):
             raise UserError(f"unknown data.sampling={sampling}: choose area or image")
         self.scale = scale
+        self.shards = train if isinstance(train, Shards) else None
+        sets = None if isinstance(train, Shards) else train
+        self.train_sets, self.val_sets = with_held_out(sets, val)
+        self.val_names = list(self.val_sets)
         self.store: Kind = store
         self.cache = Path(cache).expanduser() if cache is not None else default_cache()
         self.full_check = full_check
@@ -85,15 +70,11 @@ class SRData(pl.LightningDataModule):
         self.sampling: Literal["area", "image"] = sampling
         self.flips, self.colours = flips, colours
         self.max_pixels = max_pixels
-        self.shards = train if isinstance(train, Shards) else None
-        self.held_out, self.train_sets, self.val_sets = _split(
-            None if isinstance(train, Shards) else train, val
-        )
-        self.val_names = list(self.val_sets)
-        Schedule(batch_size, patch_size, scale)  # refuses wrong sizes before anything is read
+        # Refuses wrong sizes before anything is read.
+        self.batch_sizes = Schedule(batch_size, patch_size, scale).batch_sizes
         self._finish = Finishing(degradation, mixup, cutblur)
         self._train: Store | None = None
-        self._members: list[int] = []
+        self._members: list[int] = []  # images of each training set
         self._val: dict[str, Store] = {}
         self._loader: TrainLoader | None = None
 
@@ -102,7 +83,7 @@ class SRData(pl.LightningDataModule):
         for images in (*self.train_sets.values(), *self.val_sets.values()):
             images.prepare(self.scale)
         if self.store in ("memmap", "gpu") and self._train is None:
-            self._open_all(training=True)
+            self._open(training=True)
 
     def prepare_validation(self) -> None:
         """`prepare_data` and `setup` for scoring alone: nothing to train on is needed."""
@@ -117,23 +98,20 @@ class SRData(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Check every image and open the stores; whatever is wrong is said here, by file."""
         training = stage in (None, "fit")
-        if not self._val or (training and self._train is None):
-            self._train, self._val = self._open_all(training)
-        if self.shards is not None and training:
-            self._batches(0, 1, 1, torch.device("cpu"))
+        if not self._val or (training and self.train_sets and self._train is None):
+            self._train, self._val = self._open(training)
         if self._train is not None:
-            self._members = [len(s.pairs(self.scale)) for s in self.train_sets.values()]
-            self._batches(0, 1, 1, torch.device("cpu"), checked_only=True)
+            self._members = [len(images.pairs(self.scale)) for images in self.train_sets.values()]
+        if self._train is not None or (self.shards is not None and training):
+            self._batches()
 
     def train_dataloader(self) -> TrainLoader:
         """Endless deterministic patches from the run's position on."""
-        rank, world, accumulate, device = 0, 1, 1, torch.device("cpu")
-        if self.trainer is not None:
-            rank, world = self.trainer.global_rank, self.trainer.world_size
-            accumulate = self.trainer.accumulate_grad_batches
-            device = self.trainer.strategy.root_device
+        rank, world = self._share()
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         batches = self._batches(rank, world, accumulate, device)
-        length = max(1, self.samples_per_epoch // batches.schedule.batch_sizes[0])
+        length = max(1, self.samples_per_epoch // self.batch_sizes[0])
         on_device = isinstance(batches, DeviceBatches)
         workers = 0 if on_device else self.num_workers
         pin = device.type == "cuda" and not on_device
@@ -152,9 +130,7 @@ class SRData(pl.LightningDataModule):
         images than ranks goes to all of them whole: a rank without any would skip the validation
         that the others wait in, and the mean is the same.
         """
-        rank, world = 0, 1
-        if self.trainer is not None:
-            rank, world = self.trainer.global_rank, self.trainer.world_size
+        rank, world = self._share()
         loaders = []
         for store in self._val.values():
             shared = world if len(store.names) >= world else 1
@@ -186,8 +162,9 @@ class SRData(pl.LightningDataModule):
                 f"{_text(self.batch_size)} a batch"
             )
         for name, store in self._val.items():
-            held = ", held out of the training images" if self.held_out else ""
-            lines.append(f"validation images  {len(store.names)} ({name}{held})")
+            held = isinstance(self.val_sets[name], HeldOut)
+            where = f"{name}, held out of the training images" if held else name
+            lines.append(f"validation images  {len(store.names)} ({where})")
         notes = {getattr(images, "note", None) for images in self.train_sets.values()}
         return lines + [f"note               {note}" for note in sorted(filter(None, notes))]
 
@@ -201,25 +178,29 @@ class SRData(pl.LightningDataModule):
             sums["shards"] = self.shards.index(self.scale)
         return fingerprint(list(sums), list(sums.values()))
 
-    def _open_all(self, training: bool) -> tuple[Store | None, dict[str, Store]]:
-        train = self._open(self.train_sets, "train") if training and self.train_sets else None
-        val = {name: self._open({name: s}, "val") for name, s in self.val_sets.items()}
-        return train, val
+    def _share(self) -> tuple[int, int]:
+        """This process's rank, and the number of processes that share the data."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _open(self, sets: Mapping[str, ImageSet], role: str) -> Store:
-        return open_store(
-            sets, role, self.scale, self.store, self.cache, self.max_pixels, self.full_check
-        )
+    def _open(self, training: bool) -> tuple[Store | None, dict[str, Store]]:
+        """The stores of the training sets, joined into one, and of each validation set."""
+
+        def opened(sets: Mapping[str, ImageSet], role: str) -> Store:
+            return open_store(
+                sets, role, self.scale, self.store, self.cache, self.max_pixels, self.full_check
+            )
+
+        train = opened(self.train_sets, "train") if training and self.train_sets else None
+        return train, {name: opened({name: s}, "val") for name, s in self.val_sets.items()}
 
     def _batches(
         self,
-        rank: int,
-        world: int,
-        accumulate: int,
-        device: torch.device,
-        checked_only: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+        device: torch.device | None = None,
     ) -> PatchBatches:
-        """The training batches of a rank; `checked_only`: nothing is moved to the device."""
+        """The training batches of a rank; without a device they are checked, and nothing moves."""
         schedule = Schedule(self.batch_size, self.patch_size, self.scale, accumulate)
         if self.shards is not None:
             return ShardBatches(
@@ -232,11 +213,10 @@ class SRData(pl.LightningDataModule):
         weights = [images.weight for images in self.train_sets.values()]
         chances = probabilities(store.sizes, self._members, weights, self.sampling)
         sampler = PatchSampler(store.sizes, chances, self.seed)
-        if self.store == "gpu" and not checked_only:
-            return DeviceBatches(
-                store, sampler, schedule, device, rank, world, self.flips, self.colours
-            )
-        return PatchBatches(store, sampler, schedule, rank, world, self.flips, self.colours)
+        shared = (rank, world, self.flips, self.colours)
+        if self.store == "gpu" and device is not None:
+            return DeviceBatches(store, sampler, schedule, device, *shared)
+        return PatchBatches(store, sampler, schedule, *shared)
 
     def _position(self) -> int:
         """Batches that this run has trained on. Counted by the trainer, so it survives a resume."""
@@ -249,25 +229,6 @@ class SRData(pl.LightningDataModule):
             return done
         length = self.trainer.num_training_batches
         return done % length if isinstance(length, int) and length else 0
-
-
-def _split(train: Sets, val: Sets) -> tuple[bool, dict[str, ImageSet], dict[str, ImageSet]]:
-    """Whether images are held out for validation; training and validation sets by name."""
-    train_sets, val_sets = _named(train), _named(val)
-    missing = not val_sets or any(isinstance(s, Folder) and s.hr is None for s in val_sets.values())
-    if not (missing and train_sets):
-        return False, train_sets, val_sets
-    return (
-        True,
-        {name: HeldOut(images, "train") for name, images in train_sets.items()},
-        {name: HeldOut(images, "val") for name, images in train_sets.items()},
-    )
-
-
-def _named(sets: Sets) -> dict[str, ImageSet]:
-    if sets is None:
-        return {}
-    return dict(sets) if isinstance(sets, Mapping) else {sets.name: sets}
 
 
 def _text(sizes: Sizes) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from esr.errors import UserError
 from esr.files import read_json
@@ -39,18 +39,14 @@ _DEFAULTS = [
 def claim(cfg: DictConfig, folder: Path | None = None, again: bool = False) -> Path:
     """Make this run's folder and note it in `cfg.run`.
 
-    Args:
-        cfg: the composed configuration; `cfg.run` or else `cfg.output` and `cfg.name` decide.
-        folder: overrides both (a sweep's job has its own).
-        again: the folder may hold a run that never came to a checkpoint.
-
-    Raises:
-        UserError: the folder already holds a run.
+    A sweep's job hands its `folder` in; else `cfg.run` decides, or `cfg.output` and `cfg.name`.
+    UserError where it already holds a run, unless it may begin `again`: one that never came to a
+    checkpoint.
     """
     if follows():
         cfg.run = os.environ.get(_RUN_VARIABLE) or cfg.run
-    wanted = folder or (Path(cfg.run) if cfg.run else None)
-    if wanted is None:
+    path = folder or (Path(cfg.run) if cfg.run else None)
+    if path is None:
         starter, processes = started_together()
         nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
         if processes > 1 or nodes > 1:
@@ -58,25 +54,20 @@ def claim(cfg: DictConfig, folder: Path | None = None, again: bool = False) -> P
                 f"{starter or f'trainer.num_nodes={nodes}'}: all processes start at once and must "
                 "agree on the folder, type run=FOLDER"
             )
-    if follows():
-        assert wanted is not None
-        cfg.run = str(wanted)
-        return wanted
-    path = _exactly(wanted, again) if wanted else fresh(Path(cfg.output), cfg.name)
+        assert not follows(), f"the first process names its folder in {_RUN_VARIABLE}"
+        path = fresh(Path(cfg.output), cfg.name)
+    elif not follows():
+        # A run that was refused before its first step has left nothing to lose.
+        begun = any((path / name).exists() for name in ("metrics.csv", "checkpoints", RESULT))
+        if begun and not again:
+            raise UserError(
+                f"{path} already holds a run, which is never overwritten. "
+                f"Go on with it: resume={path}; or choose another run=FOLDER"
+            )
+        path.mkdir(parents=True, exist_ok=True)
     cfg.run = str(path)
-    os.environ[_RUN_VARIABLE] = str(path)
-    return path
-
-
-def _exactly(path: Path, again: bool) -> Path:
-    # A run that was refused before its first step has left nothing to lose.
-    begun = any((path / name).exists() for name in ("metrics.csv", "checkpoints", RESULT))
-    if begun and not again:
-        raise UserError(
-            f"{path} already holds a run, which is never overwritten. "
-            f"Go on with it: resume={path}; or choose another run=FOLDER"
-        )
-    path.mkdir(parents=True, exist_ok=True)
+    if not follows():
+        os.environ[_RUN_VARIABLE] = cfg.run
     return path
 
 
@@ -101,13 +92,9 @@ def read_result(path: Path) -> dict[str, float]:
 
 def write_config(cfg: DictConfig, path: Path, overrides: Sequence[str]) -> None:
     """Write the configuration so that the run can be repeated from its folder alone."""
-    again = cfg.copy()
-    with open_dict(again):
-        again.name = str(cfg.name)
-        again.run = None
-        again.resume = None
-    body = OmegaConf.to_container(again, resolve=False)
+    body = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(body, dict)
+    body |= {"name": str(cfg.name), "run": None, "resume": None}
     OmegaConf.save(
         OmegaConf.create({"defaults": _DEFAULTS, "hydra": _HYDRA, **body}), path / CONFIG
     )
@@ -118,8 +105,7 @@ def write_config(cfg: DictConfig, path: Path, overrides: Sequence[str]) -> None:
 def read_config(path: Path, overrides: Sequence[str] = ()) -> DictConfig:
     """The configuration of a run folder, with values changed as typed (`key=value`).
 
-    Raises:
-        UserError: no run lies there, or a key is unknown.
+    UserError where no run lies there, or a key is unknown.
     """
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} is not a run folder: it has no {CONFIG}")

@@ -2,7 +2,9 @@
 
 import csv
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
@@ -10,14 +12,13 @@ from esr.files import write_csv
 
 
 class RunCSVLogger(CSVLogger):
-    """Logs to `save_dir/metrics.csv`, keeping the rows that are there.
+    """Logs to `save_dir/metrics.csv`, keeping the rows that are there."""
 
-    Args:
-        save_dir: the run folder.
-        flush_logs_every_n_steps: rows that a crash may cost.
-    """
-
-    def __init__(self, save_dir: str, flush_logs_every_n_steps: int = 50):
+    def __init__(
+        self,
+        save_dir: str,  # the run folder
+        flush_logs_every_n_steps: Annotated[int, Ge(1)] = 50,  # what a crash may cost
+    ):
         super().__init__(save_dir, "", "", flush_logs_every_n_steps=flush_logs_every_n_steps)
 
     def log_hyperparams(self, params=None) -> None:
@@ -25,7 +26,6 @@ class RunCSVLogger(CSVLogger):
 
     @property
     def experiment(self):
-        """The writer of the file."""
         if self._experiment is None:
             self._experiment = _KeepingWriter(self.log_dir)
         return self._experiment

@@ -10,27 +10,21 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 Batch = dict[str, torch.Tensor]
 
 
 class SuperResolution(pl.LightningModule):
-    """Trains `net` on pairs of low and high resolution images.
-
-    Args:
-        net: maps RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W).
-        loss: called as `loss(sr, hr, lr)`; an `esr.losses.weighted.WeightedLoss` names its terms.
-        optimizer: from the parameters to an optimiser.
-        scheduler: from the optimiser to a schedule that steps after every optimiser step.
-    """
+    """Trains `net` on pairs of low and high resolution images."""
 
     def __init__(
         self,
-        net: nn.Module,
-        loss: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
-        | None = None,
+        net: nn.Module,  # RGB (N, 3, H, W) in [0, 1] to (N, 3, scale*H, scale*W)
+        loss: nn.Module,  # called as loss(sr, hr, lr); `WeightedLoss` names its terms
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,  # steps with the optimiser
     ):
         super().__init__()
         self.net = net
@@ -39,7 +33,6 @@ class SuperResolution(pl.LightningModule):
         self._scheduler = scheduler
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Super-resolve (N, 3, H, W)."""
         return self.net(lr)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -47,14 +40,11 @@ class SuperResolution(pl.LightningModule):
 
         It is logged as the mean over all processes, with its terms by name when there are several.
         """
-        sr = self.net(batch["lr"])
-        loss = self.loss(sr, batch["hr"], batch["lr"])
-        values = {"train/loss": loss}
+        loss = self.loss(self.net(batch["lr"]), batch["hr"], batch["lr"])
         terms = getattr(self.loss, "last", {})
-        if len(terms) > 1:
-            values |= {f"train/{name}": value for name, value in terms.items()}
-        values = self._over_processes(values)
-        size = len(sr)
+        named = {f"train/{name}": value for name, value in terms.items()} if len(terms) > 1 else {}
+        values = self._over_processes({"train/loss": loss, **named})
+        size = len(batch["lr"])
         self.log("train/loss", values.pop("train/loss"), prog_bar=True, batch_size=size)
         self.log_dict(values, batch_size=size)
         return loss

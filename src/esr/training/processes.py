@@ -2,21 +2,12 @@
 
 import os
 import subprocess
-from typing import Protocol
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
 from esr.console import say
-from esr.data.sampling import Schedule, Sizes
 from esr.errors import UserError
-
-
-class Divided(Protocol):
-    """Data whose batches are divided among processes."""
-
-    batch_size: Sizes
-    patch_size: Sizes
-    scale: int
 
 
 def follows() -> bool:
@@ -59,16 +50,11 @@ def requeue(job: str) -> None:
         say(f"SLURM job {job} is queued again")
 
 
-def require_fitting(trainer: pl.Trainer, data: Divided, alone: bool = True) -> None:
-    """See that batch, processes and devices fit together.
+def require_fitting(trainer: pl.Trainer, batch_sizes: Sequence[int], alone: bool = True) -> None:
+    """See that batches, processes and devices fit together, before any process is started.
 
-    Args:
-        trainer: has not started its processes yet.
-        data: its batch size is that of all processes together.
-        alone: no other job of a sweep runs in this process.
-
-    Raises:
-        UserError: they do not; nothing was trained yet.
+    The sizes are those of all processes together; `alone` says that no other job of a sweep runs in
+    this process. UserError where something does not fit.
     """
     world = trainer.num_devices * trainer.num_nodes
     starter, processes = started_together()
@@ -77,7 +63,7 @@ def require_fitting(trainer: pl.Trainer, data: Divided, alone: bool = True) -> N
             f"{starter} started {processes} process(es), but this trainer is for {world}: type "
             f"trainer=ddp trainer.devices={max(1, processes // trainer.num_nodes)}"
         )
-    for size in Schedule(data.batch_size, data.patch_size, data.scale).batch_sizes:
+    for size in batch_sizes:
         if size % world:
             raise UserError(
                 f"data.batch_size={size} is that of all {world} devices together and does not "

@@ -2,8 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -33,26 +32,16 @@ from esr.zoo.open import load
 
 
 def fit(
-    cfg: DictConfig,
-    folder: Path,
-    resume: bool = False,
-    callbacks: Sequence[pl.Callback] = (),
-    alone: bool = True,
+    cfg: DictConfig,  # a composed `train` configuration whose `run` is `folder`
+    folder: Path,  # an existing run folder
+    resume: bool = False,  # from its last checkpoint
+    callbacks: Sequence[pl.Callback] = (),  # added to those of `cfg`
+    alone: bool = True,  # no other job of a sweep runs in this process
 ) -> dict[str, float]:
     """Train what `cfg` describes and leave everything about it in `folder`.
 
-    Args:
-        cfg: a composed `train` configuration whose `run` is `folder`.
-        folder: an existing run folder.
-        resume: go on from its last checkpoint.
-        callbacks: added to those of `cfg`.
-        alone: no other job of a sweep runs in this process.
-
-    Returns:
-        The metrics of the deployed network, by the keys of the log (`val/psnr_rgb`, ...).
-
-    Raises:
-        UserError: the configuration, the data or the weights do not fit.
+    Returns the metrics of the deployed network by the keys of the log (`val/psnr_rgb`, ...).
+    UserError where the configuration, the data or the weights do not fit.
     """
     _quieten()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -66,17 +55,21 @@ def fit(
     checkpoint = _last(folder) if resume else None
     module = _module(cfg, net)
     trainer = _trainer(cfg, callbacks, folder if resume else None)
-    require_fitting(trainer, data, alone)
+    require_fitting(trainer, data.batch_sizes, alone)
     if checkpoint is not None and not follows():
         forget_after(folder, torch.load(checkpoint, weights_only=True)["global_step"])
     if trainer.is_global_zero:
         _record(cfg, folder, data, trainer)
         _announce(cfg, folder, data, net, trainer)
-    with _finished(trainer):
+    try:
         if trainer.max_steps != 0:
             _train(trainer, module, data, checkpoint, folder)
         if trainer.is_global_zero:
             _result(cfg, folder, module, data, trainer)
+    finally:  # the next job of a sweep needs a fresh run, whatever happened
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
     trainer.strategy.barrier("result")
     return read_result(folder)
 
@@ -96,10 +89,9 @@ def _quieten() -> None:
 
 
 def initialise(net: nn.Module, source: str) -> None:
-    """Copy weights into `net` from whatever `open_network` takes.
+    """Copy weights into `net`: of an entry (`ntire2022/rlfn`), a run folder or a file.
 
-    Raises:
-        UserError: the source does not exist, or its weights are of another architecture.
+    UserError where the source does not exist, or its weights are of another architecture.
     """
     donor = load(source)
     if fusable(net) and not fusable(donor):
@@ -120,21 +112,19 @@ def _module(cfg: DictConfig, net: nn.Module) -> SuperResolution:
     loss.bind(net)
     if cfg.compile:
         net.compile()
-    scheduler = build(cfg.schedule) if cfg.schedule is not None else None
-    return SuperResolution(net, loss, build(cfg.optim), scheduler)
+    return SuperResolution(net, loss, build(cfg.optim), build(cfg.schedule))
 
 
 def _trainer(cfg: DictConfig, more: Sequence[pl.Callback], resumed: Path | None) -> pl.Trainer:
-    callbacks = [build(callback) for callback in cfg.callbacks.values() if callback is not None]
-    callbacks += more
+    callbacks = [*(build(c) for c in cfg.callbacks.values() if c is not None), *more]
     configs = [plain(logger) for logger in (cfg.logger or {}).values() if logger is not None]
     # W&B names its folders by the run's id: under it, a resumed run goes on there, too.
     known = sorted(resumed.glob("wandb/*run-*-*")) if resumed else []
     for config in configs:
         if known and config["_target_"].endswith("WandbLogger"):
             config |= {"id": known[-1].name.rpartition("-")[2], "resume": "allow"}
-    loggers = [build(config) for config in configs]
-    return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers or False})
+    loggers = [build(config) for config in configs] or False
+    return build({**plain(cfg.trainer), "callbacks": callbacks, "logger": loggers})
 
 
 def _record(cfg: DictConfig, folder: Path, data: SRData, trainer: pl.Trainer) -> None:
@@ -151,17 +141,16 @@ def _announce(
     """Say in a few lines what is about to happen."""
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     device = trainer.strategy.root_device
+    where = f"{provenance.describe_device(device)['name']} ({device.type}"
+    where += f" x{trainer.world_size})" if trainer.world_size > 1 else ")"
     lines = [
         f"network            {cfg.name} x{cfg.scale}, {parameters:.3f} M parameters while training",
         *data.describe(),
         f"training           {trainer.max_steps} steps, {' + '.join(cfg.loss)}, seed {cfg.seed}",
-        f"device             {provenance.describe_device(device)['name']} ({device.type}"
-        f"{f' x{trainer.world_size}' if trainer.world_size > 1 else ''}), precision "
-        f"{trainer.precision}",
+        f"device             {where}, precision {trainer.precision}",
         f"folder             {folder}",
     ]
-    for line in lines:
-        say(line)
+    say("\n".join(lines))
 
 
 def _train(
@@ -179,17 +168,6 @@ def _train(
             then = f"go on with: python train.py resume={folder}" if saved else "nothing was saved"
             say(f"interrupted at step {trainer.global_step}; {then}")
         raise
-
-
-@contextmanager
-def _finished(trainer: pl.Trainer) -> Iterator[None]:
-    """Close the loggers, whatever happens: the next job of a sweep needs a fresh run."""
-    try:
-        yield
-    finally:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
 
 
 def _result(
@@ -210,9 +188,7 @@ def _result(
     metrics = measure.fidelity(deployed, data, device)
     metrics |= measure.efficiency(deployed, device, reference=reference).metrics()
     baseline = measure.fidelity(Bicubic(cfg.scale).to(device), data, device)
-    write_json(
-        folder / RESULT,
-        {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step},
-    )
+    result = {"metrics": metrics, "bicubic": baseline, "steps": trainer.global_step}
+    write_json(folder / RESULT, result)
     print_table(f"{cfg.name} x{cfg.scale}", {"bicubic": baseline, str(cfg.name): metrics})
     say(f"saved to {folder}")

@@ -22,16 +22,11 @@ SIGNALS = [
 
 
 class Signals:
-    """Notes signals instead of being ended by them.
-
-    Args:
-        leads: whether this process speaks for all of a distributed run.
-    """
+    """Notes signals instead of being ended by them; one process `leads` a distributed run."""
 
     def __init__(self, leads: bool = True):
         self.leads = leads
-        self.noted = 0
-        """Place in `SIGNALS` of what has come, from 1; 0: nothing."""
+        self.noted = 0  # place in `SIGNALS` of what has come, from 1; 0: nothing
         # Only the main thread may set handlers; in another one, nothing is ever noted.
         mine = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS} if mine else {}
@@ -57,15 +52,11 @@ class Signals:
         return number == signal.SIGTERM and callable(self._before.get(number))
 
     def hand_over(self, noted: int, ends: bool) -> None:
-        """Let whoever had the signal before do what it does.
+        """Let whoever had the signal before do what it does with `noted`, which all agreed upon.
 
-        Args:
-            noted: what the processes agreed upon.
-            ends: whether the run ends now; else nothing but the handler of before is called.
-
-        Raises:
-            SystemExit: as is usual for the signal; 0 in processes that do not lead, because their
-                failure would be taken for the run's, and the leading one be killed.
+        If the run `ends`, SystemExit is raised as is usual for the signal: with 0 in processes that
+        do not lead, because their failure would be taken for the run's, and the leading one be
+        killed.
         """
         if ends:
             self.give_back()

@@ -1,1 +1,1 @@
-"""What happens beside the steps of a run: everything periodic or observational."""
+"""What happens beside the steps of a run. Hooks have the arguments of Lightning's `Callback`."""

@@ -5,6 +5,7 @@ processes of a distributed run stop after the same step, whichever of them was t
 """
 
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -20,15 +21,14 @@ TOGETHER = 10
 
 
 class Checkpoint(ModelCheckpoint):
-    """Keeps `best.ckpt` by one metric and `last.ckpt`.
+    """Keeps `best.ckpt` by one metric and `last.ckpt`."""
 
-    Args:
-        dirpath: the folder of the checkpoints.
-        monitor: key of the metric.
-        mode: whether a larger (`max`) or smaller (`min`) value is better.
-    """
-
-    def __init__(self, dirpath: str, monitor: str = "val/psnr_rgb", mode: str = "max"):
+    def __init__(
+        self,
+        dirpath: str,
+        monitor: str | None = "val/psnr_rgb",  # key of the metric; None: the last is the best
+        mode: Literal["max", "min"] = "max",
+    ):
         super().__init__(
             dirpath=dirpath,
             filename=BEST.removesuffix(".ckpt"),
@@ -38,8 +38,8 @@ class Checkpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
-        self._signals: Signals | None = None
-        self._stop = 0
+        self._signals = Signals()
+        self._stop = 0  # the signal to hand over when the next step begins
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See who handles signals, before Lightning does.
@@ -53,8 +53,7 @@ class Checkpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over: Lightning's handlers end a run without a checkpoint."""
-        if self._signals is not None:
-            self._signals.take()
+        self._signals.take()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the loggers count optimiser steps.
@@ -67,7 +66,7 @@ class Checkpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int
     ) -> None:
         """Stop here if asked to: the step before has been logged and saved as a whole."""
-        if not self._stop or self._signals is None:
+        if not self._stop:
             return
         noted, self._stop = self._stop, 0
         for logger in trainer.loggers:
@@ -78,30 +77,26 @@ class Checkpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Save as usual, and when interrupted."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step >= trainer.max_steps > 0:
             trainer.should_stop = True  # so that Lightning validates the last step, too
         # Only whole optimiser steps can be resumed: wait for the end of an accumulation.
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            noted = self._noted(trainer)
-            if noted:
+            self._stop = self._noted(trainer)
+            if self._stop:
                 trainer.save_checkpoint(Path(str(self.dirpath)) / LAST)
-                self._stop = noted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best state and the last one, where validation ends with the epoch."""
         validated = trainer.fit_loop.epoch_loop.val_loop._has_run
         measured = self.monitor is None or self.monitor in trainer.callback_metrics
         if validated or measured:  # not when resumed behind it: Lightning would warn
             super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
+        if self._should_save_on_train_epoch_end(trainer):  # validation ends with the epoch
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best state and the last one, where validation has a rhythm of its own."""
         super().on_validation_end(trainer, pl_module)
-        if not self._should_save_on_train_epoch_end(trainer):
+        if not self._should_save_on_train_epoch_end(trainer):  # it has a rhythm of its own
             self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
@@ -111,26 +106,18 @@ class Checkpoint(ModelCheckpoint):
 
     def _noted(self, trainer: pl.Trainer) -> int:
         """What any process has noted; seldom asked, because asking makes all of them wait."""
-        noted = self._signals.noted if self._signals is not None else 0
         if trainer.world_size == 1:
-            return noted
+            return self._signals.noted
         if trainer.global_step % TOGETHER:
             return 0
-        own = torch.tensor(noted, device=trainer.strategy.root_device)
+        own = torch.tensor(self._signals.noted, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Give the signals back to whoever had them."""
-        self._release()
+        self._signals.give_back()
         super().on_exception(trainer, pl_module, exception)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back to whoever had them."""
-        self._release()
-
-    def _release(self) -> None:
-        if self._signals is not None:
-            self._signals.give_back()
-            self._signals = None
+        self._signals.give_back()

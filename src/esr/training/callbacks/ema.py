@@ -1,6 +1,9 @@
 """Exponential moving average of the weights, which validation and deployment then use."""
 
+from typing import Annotated
+
 import pytorch_lightning as pl
+from annotated_types import Interval
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -17,13 +20,13 @@ class EMA(WeightAveraging):
     In a checkpoint `state_dict` is the average and `current_model_state` the raw weights. The
     average begins with the weights after the first step and must not be delayed, because
     validation shows it from the start.
-
-    Args:
-        decay: of the average per optimiser step.
-        warmup: use `(1 + step) / (10 + step)` as long as that is smaller than `decay`.
     """
 
-    def __init__(self, decay: float = 0.999, warmup: bool = True):
+    def __init__(
+        self,
+        decay: Annotated[float, Interval(ge=0, le=1)] = 0.999,  # an optimiser step
+        warmup: bool = True,  # (1 + step) / (10 + step) as long as that is smaller than `decay`
+    ):
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
         self.warmup = warmup
@@ -33,10 +36,8 @@ class EMA(WeightAveraging):
         return min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
 
     def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        decay = self.decay_at(self._latest_update_step)
-        get_ema_multi_avg_fn(decay)(averages, weights, count)
+        get_ema_multi_avg_fn(self.decay_at(self._latest_update_step))(averages, weights, count)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the average to the device where the weights are by now."""
         if self._average_model is not None:
-            self._average_model.to(pl_module.device)
+            self._average_model.to(pl_module.device)  # where the weights are by now

@@ -7,10 +7,11 @@ weights are seen by themselves: Lightning swaps them in before the first validat
 
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge
 from torch import nn
 from torch.utils.data import DistributedSampler
 
@@ -23,21 +24,14 @@ TABLE = "evaluation"
 
 
 class Evaluation(pl.Callback):
-    """Logs `val/...` and `eff/...` at each validation, and a table of them where loggers have one.
-
-    Args:
-        seconds: bound of the timing at each validation; 0 leaves runtime and memory out.
-        size: height and width of the input that is counted and timed.
-        counter: of the complexity, see `esr.metrics.complexity`.
-        reference: time the reference network in turns, and log the ratio.
-    """
+    """Logs `val/...` and `eff/...` at each validation, also as a table where loggers have one."""
 
     def __init__(
         self,
-        seconds: float = 2.0,
-        size: tuple[int, int] = (256, 256),
-        counter: str = "ntire2022",
-        reference: bool = True,
+        seconds: Annotated[float, Ge(0)] = 2.0,  # of timing; 0 leaves runtime and memory out
+        size: tuple[int, int] = (256, 256),  # height, width of the input that is counted and timed
+        counter: str = "ntire2022",  # see `esr.metrics.complexity`
+        reference: bool = True,  # time the reference network in turns, and log the ratio
     ):
         self.seconds = seconds
         self.size = (int(size[0]), int(size[1]))
@@ -52,7 +46,7 @@ class Evaluation(pl.Callback):
         self._cost = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count once, so that a network which cannot take the size is refused before training."""
+        # A network which cannot take the size is refused before training.
         self._count(fuse(_net(pl_module)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -61,19 +55,15 @@ class Evaluation(pl.Callback):
             return
         data = getattr(trainer, "datamodule", None)
         scale = getattr(_net(pl_module), "scale", None) or getattr(data, "scale", 1)
-        loaders = _loaders(trainer)
+        loaders: Any = trainer.val_dataloaders
+        loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
         names = getattr(data, "val_names", None) or [str(i) for i in range(len(loaders))]
         self._samplers = [getattr(loader, "sampler", None) for loader in loaders]
         self._fidelity = evaluation.Fidelity(names, scale, pl_module.device)
         self._cost = 0.0
 
     def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module, batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if trainer.sanity_checking or self._deploy is not None:
             return
@@ -86,13 +76,7 @@ class Evaluation(pl.Callback):
         self._cost = time.perf_counter() - start
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module, outputs: Any, batch, batch_idx, dataloader_idx=0
     ) -> None:
         if self._fidelity is None or self._deploy is None:
             return
@@ -121,7 +105,6 @@ class Evaluation(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Forget a validation that was broken off."""
         self._exact.close()
         self._fidelity = self._deploy = None
 
@@ -154,11 +137,9 @@ class Evaluation(pl.Callback):
                 logger.log_table(TABLE, columns=columns, data=data, step=step)  # pyright: ignore
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far, so that the table of a resumed run is whole."""
-        return {"rows": self.rows}
+        return {"rows": self.rows}  # so that the table of a resumed run is whole
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
         self.rows = state_dict["rows"]
 
 
@@ -174,8 +155,3 @@ def _not_repeated(sampler: Any, batch_idx: int, size: int) -> torch.Tensor | Non
         return None  # `SRData` gives every process images of its own
     local = torch.arange(batch_idx * size, (batch_idx + 1) * size)
     return local * sampler.num_replicas + sampler.rank < len(sampler.dataset)  # pyright: ignore
-
-
-def _loaders(trainer: pl.Trainer) -> list[Any]:
-    loaders = trainer.val_dataloaders
-    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]

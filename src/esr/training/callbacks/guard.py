@@ -1,10 +1,11 @@
 """Survive a step with inf or nan: leave it out, say which batch, stop if it does not end."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge
 from torch.nn.utils import get_total_norm
 
 from esr.errors import UserError
@@ -20,12 +21,9 @@ class NonFiniteGuard(pl.Callback):
     after an accumulation is complete and after the processes have added their gradients, so one
     bad batch spoils one whole step, on all processes alike. With float16's scaler, which skips by
     itself, it does nothing.
-
-    Args:
-        patience: stop with an error after so many skipped steps in a row.
     """
 
-    def __init__(self, patience: int = 10):
+    def __init__(self, patience: Annotated[int, Ge(1)] = 10):  # skipped steps in a row; then stop
         self.patience = patience
         self.skipped = 0
         self.in_a_row = 0
@@ -34,9 +32,8 @@ class NonFiniteGuard(pl.Callback):
         self._batch_idx = 0
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int
     ) -> None:
-        """Remember which batch is running."""
         self._batch_idx = batch_idx
         if isinstance(batch, dict) and "name" in batch:
             self._names[batch_idx] = list(batch["name"])
@@ -44,17 +41,12 @@ class NonFiniteGuard(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor
     ) -> None:
-        """Remember its loss, without waiting for the device."""
-        self._losses.append((self._batch_idx, loss.detach()))
+        self._losses.append((self._batch_idx, loss.detach()))  # does not wait for the device
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Drop the gradients if one of them or a loss is not finite.
-
-        Raises:
-            UserError: `patience` steps in a row had to be skipped.
-        """
+        """Drop the gradients if one of them or a loss is not finite."""
         losses, self._losses = self._losses, []
         names, self._names = self._names, {}
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
@@ -92,22 +84,14 @@ class NonFiniteGuard(pl.Callback):
             print(message)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Log the count once there is something to count."""
         if self.skipped:
             pl_module.log("train/skipped_steps", float(self.skipped), batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count goes into the checkpoint."""
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where the checkpoint stood."""
         self.skipped = state_dict["skipped"]
         self.in_a_row = state_dict["in_a_row"]

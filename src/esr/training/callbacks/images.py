@@ -7,12 +7,13 @@ part is enlarged without smoothing, because that is what the network is given.
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from PIL import Image
 
 GAP = 4
@@ -24,22 +25,15 @@ class ValidationImages(pl.Callback):
 
     A file is `FOLDER/<set and image>/<step>.png`. The first one and the newest `keep` of each image
     stay, so that a long run does not fill the disk.
-
-    Args:
-        folder: where to write; by default `images` in the trainer's root folder.
-        count: how many images, the first ones of each validation set.
-        size: side of the shown window in HR pixels; smaller images are shown whole.
-        every_n_validations: show every n-th validation.
-        keep: newest files to keep of each image beside the first; 0 writes no files.
     """
 
     def __init__(
         self,
-        folder: str | Path | None = None,
-        count: int = 4,
-        size: int = 256,
-        every_n_validations: int = 1,
-        keep: int = 5,
+        folder: str | Path | None = None,  # None: `images` in the trainer's root folder
+        count: Annotated[int, Ge(0)] = 4,  # images, the first ones of each validation set
+        size: Annotated[int, Ge(1)] = 256,  # side of the window in HR pixels, or the whole image
+        every_n_validations: Annotated[int, Ge(1)] = 1,
+        keep: Annotated[int, Ge(0)] = 5,  # newest files of an image beside the first; 0: no files
     ):
         self.folder = None if folder is None else Path(folder)
         self.count = count
@@ -50,18 +44,10 @@ class ValidationImages(pl.Callback):
         self._strips: dict[str, np.ndarray] = {}
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module, outputs: Any, batch, batch_idx, dataloader_idx=0
     ) -> None:
-        shown = self._validations % self.every_n_validations == 0
+        shown = self._validations % self.every_n_validations == 0 and batch_idx < self.count
         if not shown or trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        if batch_idx >= self.count:
             return
         names = getattr(getattr(trainer, "datamodule", None), "val_names", None) or []
         folder = f"{names[dataloader_idx]}_" if dataloader_idx < len(names) else ""
@@ -91,25 +77,17 @@ class ValidationImages(pl.Callback):
             old.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The validations so far, so that a resumed run goes on in the same rhythm."""
-        return {"validations": self._validations}
+        return {"validations": self._validations}  # a resumed run goes on in the same rhythm
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
         self._validations = state_dict["validations"]
 
 
 def strip(lr: torch.Tensor, sr: torch.Tensor, hr: torch.Tensor, size: int = 256) -> np.ndarray:
     """LR (enlarged to pixels that can be seen), SR and HR of the window with the most detail.
 
-    Args:
-        lr: (3, h, w) in [0, 1].
-        sr: (3, H, W), not necessarily clamped; H and W multiples of h and w.
-        hr: like `sr`.
-        size: side of the window in HR pixels.
-
-    Returns:
-        uint8 HWC, three windows wide.
+    From LR (3, h, w) in [0, 1], SR and HR (3, H, W) of a multiple of its size, not necessarily
+    clamped, and the side of the window in HR pixels, to uint8 HWC, three windows wide.
     """
     lr, sr, hr = (x.detach().float().cpu().clamp(0, 1) for x in (lr, sr, hr))
     scale = max(1, hr.shape[-1] // lr.shape[-1])
@@ -118,17 +96,14 @@ def strip(lr: torch.Tensor, sr: torch.Tensor, hr: torch.Tensor, size: int = 256)
     large = small.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     parts = [large, *(x[:, top : top + height, left : left + width] for x in (sr, hr))]
     gap = torch.ones(3, height, GAP)
-    joined = torch.cat([parts[0], gap, parts[1], gap, parts[2]], dim=2)
-    return (joined * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    joined = torch.cat([parts[0], gap, parts[1], gap, parts[2]], dim=2).permute(1, 2, 0)
+    return (joined * 255).round().to(torch.uint8).contiguous().numpy()
 
 
 def most_detailed(image: torch.Tensor, size: int, step: int) -> tuple[int, int, int, int]:
     """Top, left, height and width of the window whose neighbouring pixels differ most.
 
-    Args:
-        image: (3, H, W).
-        size: side of the window; cut down to the image.
-        step: all four numbers are multiples of it.
+    The image is (3, H, W); `size` is cut down to it, and all four numbers are multiples of `step`.
     """
     height = min(size, image.shape[-2]) // step * step
     width = min(size, image.shape[-1]) // step * step

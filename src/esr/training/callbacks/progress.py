@@ -1,9 +1,10 @@
 """One bar for the whole run (loss, speed, time left) and one row of metrics an epoch."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
+from annotated_types import Ge
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,13 +22,9 @@ COLUMNS = {
 
 
 class Progress(ProgressBar):
-    """Draws the bar on a terminal; elsewhere only the rows are printed.
+    """Draws the bar on a terminal; elsewhere only the rows are printed."""
 
-    Args:
-        refresh_s: seconds between two updates of the bar.
-    """
-
-    def __init__(self, refresh_s: float = 0.2):
+    def __init__(self, refresh_s: Annotated[float, Ge(0)] = 0.2):  # seconds between two updates
         super().__init__()
         self._refresh_s = refresh_s
         self._console = Console()
@@ -36,12 +33,10 @@ class Progress(ProgressBar):
         self._next_update = 0.0
         self._header: list[str] = []
 
-    def disable(self) -> None:
-        """Print nothing (ranks other than zero)."""
+    def disable(self) -> None:  # Lightning calls it on ranks other than zero
         self._enabled = False
 
     def enable(self) -> None:
-        """Print again."""
         self._enabled = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -50,7 +45,6 @@ class Progress(ProgressBar):
             (self._bar.console if self._bar else self._console).print(*args, **kwargs)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the bar where the run stands."""
         if not self._enabled:
             return
         self._bar = RichProgress(
@@ -75,7 +69,6 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int
     ) -> None:
-        """Move the bar, a few times a second."""
         now = time.perf_counter()
         if self._bar is None or now < self._next_update:
             return
@@ -94,36 +87,31 @@ class Progress(ProgressBar):
         if not self._enabled or trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
-        shown = {
-            name: form.format(float(metrics[key]))
-            for key, (name, form) in COLUMNS.items()
-            if key in metrics
-        }
         loss = float(metrics.get("train/loss", float("nan")))
         row = {
             "epoch": str(trainer.current_epoch + 1),
             "step": str(trainer.global_step),
             "loss": f"{loss:.4f}",
-            **shown,
         }
+        for key, (name, form) in COLUMNS.items():
+            if key in metrics:
+                row[name] = form.format(float(metrics[key]))
         if list(row) != self._header:
             self._header = list(row)
-            self._line(row, dict(zip(row, row, strict=True)), "bold")
-        self._line(row, row)
+            self._line({name: name for name in row}, "bold")
+        self._line(row)
 
-    def _line(self, row: dict[str, str], values: dict[str, str], style: str | None = None) -> None:
-        cells = (f"{values[name]:>{max(len(name), 7) + 2}}" for name in row)
+    def _line(self, row: dict[str, str], style: str | None = None) -> None:
+        cells = (f"{value:>{max(len(name), 7) + 2}}" for name, value in row.items())
         self.print("".join(cells), style=style, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove the bar."""
         self._stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Remove the bar, so that the message stands alone."""
-        self._stop()
+        self._stop()  # so that the message stands alone
 
     def _stop(self) -> None:
         if self._bar is not None:
