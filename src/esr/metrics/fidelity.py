@@ -38,18 +38,12 @@ def luma(levels: Tensor) -> Tensor:
 
 
 def psnr_rgb(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """PSNR over all three channels at once, as the challenges compute it.
+    """PSNR over all three channels at once, as the challenges compute it, in decibels.
 
-    Args:
-        sr: output, RGB (N, 3, H, W) in [0, 1]; clamped and rounded to 8 bits here.
-        hr: target of the same shape.
-        border: pixels ignored at each side, by convention the scale.
-
-    Returns:
-        Decibels, float64 (N,); infinite where the images are equal, NaN where `sr` is not finite.
-
-    Raises:
-        UserError: the shapes differ, or nothing is left inside the border.
+    `sr` and `hr` are RGB (N, 3, H, W) in [0, 1], clamped and rounded to 8 bits here; `border`
+    pixels are ignored at each side, by convention the scale. Float64 (N,): infinite where the
+    images are equal, NaN where `sr` is not finite. UserError if the shapes differ, or nothing is
+    left inside the border.
     """
     sr, hr = _inner(sr, hr, border)
     return _psnr(to_8bit(sr), to_8bit(hr))
@@ -122,10 +116,8 @@ class MeanScore(Metric):
     """Mean of scores of images, right under DDP: every image counts once on the whole.
 
     States are a sum and a count, so batch sizes and the number of processes do not matter. Ours,
-    because torchmetrics' own mean rounds to float32 once it is moved to a device.
-
-    Args:
-        alone: this process sees all images; it asks no other one, which may not be listening.
+    because torchmetrics' own mean rounds to float32 once it is moved to a device. A process that
+    is `alone` sees all images and asks no other one, which may not be listening.
     """
 
     full_state_update = False
