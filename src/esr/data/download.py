@@ -25,24 +25,27 @@ _TIMEOUT = 30  # seconds without a byte
 class Archive:
     """A .zip or .tar of images, by its official address.
 
-    Where the folder that it `makes` exists, nothing is downloaded. `md5` is None where its authors
-    never published one: then only the file's length and the archive's own checks are used.
+    Where its authors never published an MD5, only the file's length and the archive's own checks
+    are used.
     """
 
     url: str
-    makes: str
-    into: str
+    makes: Path  # folder below `into`; where it exists, nothing is downloaded
+    into: Path
     md5: str | None = None
+
+
+INSTEAD = "data=sample (nothing needed), or data=folder data.train.hr=PATH for images of your own."
+"""What else to type."""
 
 
 def fetch(archives: Sequence[Archive], expected: str) -> None:
     """Download and unpack the archives whose folder is absent.
 
-    Raises:
-        UserError: no network, a broken file, or no room; shows the tree `expected` instead.
+    No network, a broken file or no room is a UserError that shows the tree `expected` instead.
     """
     for archive in archives:
-        into, makes = Path(archive.into).expanduser(), Path(archive.makes).expanduser()
+        into, makes = archive.into, archive.makes
         if makes.is_dir():
             continue
         try:
@@ -55,10 +58,9 @@ def fetch(archives: Sequence[Archive], expected: str) -> None:
                     file.unlink()
         except OSError as error:
             raise UserError(
-                f"{archive.makes} is absent and {archive.url} could not be had: {error}.\n"
+                f"{makes} is absent and {archive.url} could not be had: {error}.\n"
                 f"Repeat the command to go on, or put the images there yourself:\n{expected}\n"
-                "To run without them: data=sample (nothing needed), or data=folder "
-                "data.train.hr=PATH for images of your own."
+                f"To run without them: {INSTEAD}"
             ) from error
 
 

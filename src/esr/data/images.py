@@ -124,14 +124,12 @@ def _check_end(path: Path, kind: str | None) -> None:
         head = file.read(16)
         file.seek(max(0, size - 65536))
         tail = file.read()
-    whole = True
-    if kind == "PNG":
-        whole = b"IEND" in tail
-    elif kind in ("JPEG", "MPO"):
-        whole = b"\xff\xd9" in tail
-    elif kind == "WEBP":
-        whole = size >= int.from_bytes(head[4:8], "little") + 8
-    elif kind == "BMP":
-        whole = size >= int.from_bytes(head[2:6], "little")
-    if not whole:
+    whole = {
+        "PNG": b"IEND" in tail,
+        "JPEG": b"\xff\xd9" in tail,
+        "MPO": b"\xff\xd9" in tail,
+        "WEBP": size >= int.from_bytes(head[4:8], "little") + 8,
+        "BMP": size >= int.from_bytes(head[2:6], "little"),
+    }
+    if not whole.get(kind or "", True):
         raise UserError(f"{path} is cut short: its end is missing. Restore the file or remove it.")
