@@ -26,7 +26,7 @@ class Degradation(nn.Module):
 
     def __init__(
         self,
-        # Standard deviations: before the reduction in HR pixels, and on LR in 8-bit levels.
+        # Standard deviations: before the reduction in HR pixels, on LR in 8-bit levels; 0: none.
         blur: Sequence[float] = (0.2, 3.0),
         noise: Sequence[float] = (0.0, 15.0),
         jpeg: Sequence[float] | None = (40.0, 95.0),  # quality, 1 to 100; None: no compression

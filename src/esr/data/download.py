@@ -94,7 +94,11 @@ def download(
             raise failure
         time.sleep(0.2 if progressed else 2**attempt)
     for name, expected in (("md5", md5), ("sha256", sha256)):
-        if expected is not None and (found := _digest(part, name)) != expected:
+        if expected is None:
+            continue
+        with part.open("rb") as content:
+            found = hashlib.file_digest(content, name).hexdigest()
+        if found != expected:
             part.unlink()
             raise UserError(
                 f"{url}: the downloaded file's {name.upper()} is {found}, expected {expected}. It "
@@ -111,10 +115,10 @@ def _continue(url: str, part: Path) -> None:
     try:
         answer = urllib.request.build_opener().open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have and _length_of(error) == have:  # nothing is missing
-            return
-        if error.code == 416:  # the part is longer than the file: not of this file
-            part.unlink()
+        if error.code == 416 and have:  # "range not satisfiable", which names the whole length
+            if (error.headers.get("Content-Range") or "").endswith(f"/{have}"):
+                return  # nothing is missing
+            part.unlink()  # longer than the file: not of this file
         raise
     with answer:
         if have and answer.status != 206:  # the server cannot continue: begin anew
@@ -133,12 +137,6 @@ def _continue(url: str, part: Path) -> None:
                 advance(len(chunk))
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"broken off at {part.stat().st_size} of {total} bytes")
-
-
-def _length_of(error: urllib.error.HTTPError) -> int | None:
-    """The whole length that a "416 range not satisfiable" names."""
-    tail = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-    return int(tail) if tail.isdigit() else None
 
 
 def _unpack(file: Path, into: Path, makes: Path) -> None:
@@ -170,8 +168,3 @@ def _unpack(file: Path, into: Path, makes: Path) -> None:
     makes.parent.mkdir(parents=True, exist_ok=True)
     source.rename(makes)
     shutil.rmtree(staging)
-
-
-def _digest(path: Path, name: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, name).hexdigest()

@@ -149,10 +149,8 @@ def _difference(index: dict[str, Any], sources: Sources, scale: int) -> str:
     if index["format"] != FORMAT:
         return f"the store is of another version ({index['format']})"
     before = {image["name"]: image["source"] for image in index["images"]}
-    for name in sources.keys() - before.keys():
-        return f"{name} is new since the store was made"
-    for name in before.keys() - sources.keys():
-        return f"{name} is gone since the store was made"
+    for name in sources.keys() ^ before.keys():
+        return f"{name} is {'new' if name in sources else 'gone'} since the store was made"
     for name, source in sources.items():
         if before[name] != source:
             return f"{name} was changed since the store was made"
@@ -174,15 +172,14 @@ def _pack(checked: list[Checked], sources: Sources, scale: int, folder: Path, ke
             f"packing {len(places)} images needs {missing / 1e9:.2f} GB in {folder}, "
             f"{free / 1e9:.2f} GB are free. Type data.cache=FOLDER with room, or data.store=files."
         )
-    say(
-        f"packing {len(places)} images into {folder}: {total / 1e9:.2f} GB "
-        f"({free / 1e9:.2f} GB free)"
-        + (f", {len(done)} of them are there already" if done else ""),
-        aside=True,
-    )
+    already = f", {len(done)} of them are there already" if done else ""
+    size = f"{total / 1e9:.2f} GB ({free / 1e9:.2f} GB free)"
+    say(f"packing {len(places)} images into {folder}: {size}{already}", aside=True)
     file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _reserve(file, total)
+        os.ftruncate(file, total)
+        if hasattr(os, "posix_fallocate"):  # now, so that a full disk is noticed before the work
+            os.posix_fallocate(file, 0, total)
         with journal.open("a") as notes:
             notes.write("\n")  # ends a line that a kill may have cut
 
@@ -242,16 +239,6 @@ def _write(file: int, data: np.ndarray, offset: int) -> None:
     while rest:
         written = os.pwrite(file, rest, offset)
         rest, offset = rest[written:], offset + written
-
-
-def _reserve(file: int, total: int) -> None:
-    """Claim the room now, so that a full disk is noticed before the work."""
-    if os.fstat(file).st_size > total:
-        os.ftruncate(file, total)
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, total)
-    else:
-        os.ftruncate(file, total)
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:

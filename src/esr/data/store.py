@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from esr.console import bar
-from esr.data.images import MAX_PIXELS, read_header, read_rgb
+from esr.data.images import MAX_PIXELS, read_rgb, read_size
 from esr.data.resize import imresize
 from esr.data.sets import Pair
 from esr.errors import UserError
@@ -82,16 +82,16 @@ def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> li
     """
 
     def look(pair: Pair) -> Checked:
-        hr = read_header(pair.hr, max_pixels)
-        size = (hr.height // scale, hr.width // scale)
+        height, width = read_size(pair.hr, max_pixels)
+        size = (height // scale, width // scale)
         if min(size) < 1:
             raise UserError(
-                f"{pair.hr} is {hr.width}x{hr.height} pixels, too small for x{scale}: remove it"
+                f"{pair.hr} is {width}x{height} pixels, too small for x{scale}: remove it"
             )
-        lr = read_header(pair.lr, max_pixels) if pair.lr is not None else None
-        if lr is not None and (lr.height, lr.width) != size:
+        lr = size if pair.lr is None else read_size(pair.lr, max_pixels)
+        if lr != size:
             raise UserError(
-                f"{pair.lr} is {lr.width}x{lr.height}, but {pair.hr} is {hr.width}x{hr.height}: at "
+                f"{pair.lr} is {lr[1]}x{lr[0]}, but {pair.hr} is {width}x{height}: at "
                 f"x{scale} its LR must be {size[1]}x{size[0]}. Is it the LR of another scale?"
             )
         return Checked(pair, size, scale, max_pixels)
@@ -220,20 +220,11 @@ def parallel(
 
     The first error stops the rest. `progress` shows a bar of that name when it takes a while.
     """
-    count = min(len(items), cpus())
-    with ThreadPoolExecutor(max(1, count)) as pool, bar(progress, len(items)) as advance:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            results = []
-            for future in futures:
-                results.append(future.result())
-                advance()
-            return results
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def cpus() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if own else os.cpu_count() or 1
+    results = []
+    with ThreadPoolExecutor(cores) as pool, bar(progress, len(items)) as advance:
+        for result in pool.map(function, items):
+            results.append(result)
+            advance()
+    return results

@@ -45,14 +45,13 @@ def psnr_rgb(sr: Tensor, hr: Tensor, border: int) -> Tensor:
     images are equal, NaN where `sr` is not finite. UserError if the shapes differ, or nothing is
     left inside the border.
     """
-    sr, hr = _inner(sr, hr, border)
-    return _psnr(to_8bit(sr), to_8bit(hr))
+    return _psnr(*_levels(sr, hr, border))
 
 
 def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
     """PSNR of the luma, as papers report it; arguments and result as of `psnr_rgb`."""
-    sr, hr = _inner(sr, hr, border)
-    return _psnr(luma(to_8bit(sr)), luma(to_8bit(hr)))
+    sr, hr = _levels(sr, hr, border)
+    return _psnr(luma(sr), luma(hr))
 
 
 def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
@@ -60,16 +59,16 @@ def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
 
     Arguments and errors as of `psnr_rgb`, but 11x11 pixels must be left; float64 (N,) in -1..1.
     """
-    sr, hr = _inner(sr, hr, border)
+    sr, hr = _levels(sr, hr, border)
     if min(sr.shape[-2:]) < WINDOW:
         raise UserError(
             f"SSIM needs {WINDOW}x{WINDOW} pixels inside the border, "
             f"got {sr.shape[-1]}x{sr.shape[-2]}"
         )
-    return _ssim(luma(to_8bit(sr)), luma(to_8bit(hr)))
+    return _ssim(luma(sr), luma(hr))
 
 
-def _inner(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
+def _levels(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
     if sr.shape != hr.shape:
         raise UserError(
             f"output and target differ in shape: {tuple(sr.shape)} against {tuple(hr.shape)}"
@@ -78,7 +77,7 @@ def _inner(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
     if min(height, width) <= 2 * border:
         raise UserError(f"nothing is left of {width}x{height} pixels inside a border of {border}")
     window = (..., slice(border, height - border), slice(border, width - border))
-    return sr[window], hr[window]
+    return to_8bit(sr[window]), to_8bit(hr[window])
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
