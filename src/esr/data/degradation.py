@@ -12,13 +12,13 @@ from fractions import Fraction
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Interval
 from torch import nn
 
 from esr.data.resize import resize
 from esr.errors import UserError
 
-Probability = Annotated[float, Ge(0), Le(1)]
+Probability = Annotated[float, Interval(ge=0, le=1)]
 
 
 class Degradation(nn.Module):

@@ -6,6 +6,7 @@ and a resumed run goes on with the very next patch. Batch and patch sizes may ch
 optimiser steps.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,11 +122,9 @@ class Schedule:
                     f"data.patch_size is in HR pixels and must be a multiple of the scale {scale}, "
                     f"got {size}: take {size // scale * scale or scale}"
                 )
-        self._firsts = [0]
-        for start, following, size in zip(
-            self._batch_starts, self._batch_starts[1:], self.batch_sizes, strict=False
-        ):
-            self._firsts.append(self._firsts[-1] + (following - start) * size)
+        spans = (end - start for start, end in itertools.pairwise(self._batch_starts))
+        samples = (span * size for span, size in zip(spans, self.batch_sizes, strict=False))
+        self._firsts = list(itertools.accumulate(samples, initial=0))
 
     def batch(self, number: int) -> tuple[int, int, int]:
         """(first sample, samples, side of the HR patches) of a batch."""

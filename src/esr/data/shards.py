@@ -33,7 +33,7 @@ from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.open import default_cache
 from esr.data.patches import PatchBatches
 from esr.data.sampling import PatchSampler, Schedule, masses, philox
-from esr.data.sets import Pair, Weight
+from esr.data.sets import Pair
 from esr.data.store import check
 from esr.errors import UserError
 from esr.files import whole
@@ -83,8 +83,6 @@ class Shards:
     images spare bandwidth, fewer mix better.
     """
 
-    weight: Weight = None
-
     def __init__(
         self,
         url: str,  # folder of the shards: a path, or an address that webdataset opens
@@ -103,9 +101,6 @@ class Shards:
         self.lanes, self.visit, self.keep = lanes, visit, keep
         base = Path(cache).expanduser() if cache is not None else default_cache()
         self._folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:12]
-
-    def prepare(self, scale: int) -> None:
-        self.index(scale)  # fetched, to see that it can be
 
     def index(self, scale: int) -> list[dict]:
         """Names and sizes of all shards' images; UserError when made for another scale."""
