@@ -134,10 +134,8 @@ def test_archives_are_unpacked_once_and_beside_each_other(server, tmp_path):
     root = tmp_path / "data"
     server.files = {"/x4.zip": zipped("LR/X4/1x4.png"), "/all.tar": tarred("Set/HR/1.png")}
     archives = [
-        Archive(
-            address(server, "/x4.zip"), f"{root}/LR/X4", str(root), md5(server.files["/x4.zip"])
-        ),
-        Archive(address(server, "/all.tar"), f"{root}/Set", str(root)),
+        Archive(address(server, "/x4.zip"), root / "LR/X4", root, md5(server.files["/x4.zip"])),
+        Archive(address(server, "/all.tar"), root / "Set", root),
     ]
     for _ in range(2):
         fetch(archives, "")
@@ -150,9 +148,9 @@ def test_archives_are_unpacked_once_and_beside_each_other(server, tmp_path):
 def test_a_damaged_archive_is_removed_so_that_repeating_helps(server, tmp_path):
     server.files = {"/a.zip": zipped("A/1.png")[:-30]}
     with pytest.raises(UserError, match=r"a\.zip"):
-        fetch([Archive(address(server, "/a.zip"), f"{tmp_path}/A", str(tmp_path))], "")
+        fetch([Archive(address(server, "/a.zip"), tmp_path / "A", tmp_path)], "")
     server.files = {"/a.zip": zipped("A/1.png")}
-    fetch([Archive(address(server, "/a.zip"), f"{tmp_path}/A", str(tmp_path))], "")
+    fetch([Archive(address(server, "/a.zip"), tmp_path / "A", tmp_path)], "")
     assert (tmp_path / "A" / "1.png").exists()
 
 

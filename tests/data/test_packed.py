@@ -33,7 +33,7 @@ def pack(hr: Path, target: Path, scale: int = 4, full_check: bool = False) -> Pa
 
 def equal(store: PackedStore, hr: Path) -> None:
     """The store holds what decoding gives."""
-    expected = load(check(Folder(str(hr)).pairs(store.scale), store.scale), store.scale)
+    expected = load(check(Folder(str(hr)).pairs(store.scale), store.scale))
     assert store.names == expected.names
     for index in range(len(store.names)):
         for mine, theirs in zip(store.pair(index), expected.pair(index), strict=True):

@@ -33,7 +33,7 @@ def batches(url, cache, rank=0, world=1, visit=10) -> ShardBatches:
 
 def test_shards_hold_the_very_pixels(written, tmp_path):
     hr, url = written
-    expected = load(check(Folder(str(hr)).pairs(4), 4), 4)
+    expected = load(check(Folder(str(hr)).pairs(4), 4))
     source = batches(url, tmp_path / "cache")
     names = []
     for shard in source.shards.index(4):

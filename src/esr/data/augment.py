@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import torch
 
-from esr.data.degradation import Degradation, hash_uniform
+from esr.data.degradation import Degradation, Probability, hash_uniform
 from esr.data.resize import resize
 from esr.errors import UserError
 
@@ -118,19 +118,13 @@ def _within(line: torch.Tensor, first: torch.Tensor, count: torch.Tensor) -> tor
 
 
 class Finishing:
-    """From uint8 patches and their codes to `{"lr", "hr"}`, float RGB NCHW in [0, 1].
-
-    Args:
-        degradation: makes LR worse than bicubic; None: leaves it.
-        mixup: probability that two neighbouring patches are blended.
-        cutblur: probability that a box of LR stays clean (or everything else does).
-
-    Raises:
-        UserError: a probability is out of bounds, or CutBlur has nothing to undo.
-    """
+    """From uint8 patches and their codes to `{"lr", "hr"}`, float RGB NCHW in [0, 1]."""
 
     def __init__(
-        self, degradation: Degradation | None = None, mixup: float = 0.0, cutblur: float = 0.0
+        self,
+        degradation: Degradation | None = None,
+        mixup: Probability = 0.0,  # that two neighbouring patches are blended
+        cutblur: Probability = 0.0,  # that a box of LR stays clean, or everything else does
     ):
         for name, value in (("mixup", mixup), ("cutblur", cutblur)):
             if not 0 <= value <= 1:

@@ -9,33 +9,28 @@ kornia does the blur and the JPEG; it is imported at first use, because importin
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import nn
 
 from esr.data.resize import resize
 from esr.errors import UserError
 
+Probability = Annotated[float, Interval(ge=0, le=1)]
+
 
 class Degradation(nn.Module):
-    """Makes LR patches worse than bicubic. Every range is (smallest, largest), drawn uniformly.
-
-    Args:
-        blur: standard deviation of the blur before the reduction in HR pixels; (0, 0): none.
-        noise: standard deviation of the noise on LR in 8-bit levels; (0, 0): none.
-        jpeg: quality of the JPEG compression, 1 to 100; None: none.
-        probability: of each of the three, for each sample.
-
-    Raises:
-        UserError: a range is reversed or out of bounds.
-    """
+    """Makes LR patches worse than bicubic. Every range is (smallest, largest), drawn uniformly."""
 
     def __init__(
         self,
+        # Standard deviations: before the reduction in HR pixels, on LR in 8-bit levels; 0: none.
         blur: Sequence[float] = (0.2, 3.0),
         noise: Sequence[float] = (0.0, 15.0),
-        jpeg: Sequence[float] | None = (40.0, 95.0),
-        probability: float = 1.0,
+        jpeg: Sequence[float] | None = (40.0, 95.0),  # quality, 1 to 100; None: no compression
+        probability: Probability = 1.0,  # of each of the three, for each sample
     ):
         super().__init__()
         self.blur = _range("blur", blur, 0, 20)

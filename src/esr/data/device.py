@@ -58,11 +58,7 @@ class _Turn:
 
 
 class DeviceBatches(PatchBatches):
-    """As `PatchBatches`, with the images on `device` and the batches finished there.
-
-    Raises:
-        UserError: the set does not fit into the device's memory.
-    """
+    """As `PatchBatches`, with the images, if they fit, and the batches on `device`."""
 
     def __init__(
         self,
@@ -78,11 +74,11 @@ class DeviceBatches(PatchBatches):
         super().__init__(store, sampler, schedule, rank, world, flips, colours)
         self.device = device
         pairs = [store.pair(index) for index in range(len(store.names))]
-        total = sum(lr.size + hr.size for lr, hr in pairs)
         try:
             self._lr = _Plane([lr for lr, _ in pairs], device)
             self._hr = _Plane([hr for _, hr in pairs], device)
         except torch.OutOfMemoryError as error:
+            total = sum(lr.size + hr.size for lr, hr in pairs)
             raise UserError(
                 f"the images take {total / 1e9:.1f} GB, more than {device} has free: type "
                 "data.store=memmap"

@@ -25,24 +25,27 @@ _TIMEOUT = 30  # seconds without a byte
 class Archive:
     """A .zip or .tar of images, by its official address.
 
-    Where the folder that it `makes` exists, nothing is downloaded. `md5` is None where its authors
-    never published one: then only the file's length and the archive's own checks are used.
+    Where its authors never published an MD5, only the file's length and the archive's own checks
+    are used.
     """
 
     url: str
-    makes: str
-    into: str
+    makes: Path  # folder below `into`; where it exists, nothing is downloaded
+    into: Path
     md5: str | None = None
+
+
+INSTEAD = "data=sample (nothing needed), or data=folder data.train.hr=PATH for images of your own."
+"""What else to type."""
 
 
 def fetch(archives: Sequence[Archive], expected: str) -> None:
     """Download and unpack the archives whose folder is absent.
 
-    Raises:
-        UserError: no network, a broken file, or no room; shows the tree `expected` instead.
+    No network, a broken file or no room is a UserError that shows the tree `expected` instead.
     """
     for archive in archives:
-        into, makes = Path(archive.into).expanduser(), Path(archive.makes).expanduser()
+        into, makes = archive.into, archive.makes
         if makes.is_dir():
             continue
         try:
@@ -55,10 +58,9 @@ def fetch(archives: Sequence[Archive], expected: str) -> None:
                     file.unlink()
         except OSError as error:
             raise UserError(
-                f"{archive.makes} is absent and {archive.url} could not be had: {error}.\n"
+                f"{makes} is absent and {archive.url} could not be had: {error}.\n"
                 f"Repeat the command to go on, or put the images there yourself:\n{expected}\n"
-                "To run without them: data=sample (nothing needed), or data=folder "
-                "data.train.hr=PATH for images of your own."
+                f"To run without them: {INSTEAD}"
             ) from error
 
 
@@ -92,7 +94,11 @@ def download(
             raise failure
         time.sleep(0.2 if progressed else 2**attempt)
     for name, expected in (("md5", md5), ("sha256", sha256)):
-        if expected is not None and (found := _digest(part, name)) != expected:
+        if expected is None:
+            continue
+        with part.open("rb") as content:
+            found = hashlib.file_digest(content, name).hexdigest()
+        if found != expected:
             part.unlink()
             raise UserError(
                 f"{url}: the downloaded file's {name.upper()} is {found}, expected {expected}. It "
@@ -109,10 +115,10 @@ def _continue(url: str, part: Path) -> None:
     try:
         answer = urllib.request.build_opener().open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have and _length_of(error) == have:  # nothing is missing
-            return
-        if error.code == 416:  # the part is longer than the file: not of this file
-            part.unlink()
+        if error.code == 416 and have:  # "range not satisfiable", which names the whole length
+            if (error.headers.get("Content-Range") or "").endswith(f"/{have}"):
+                return  # nothing is missing
+            part.unlink()  # longer than the file: not of this file
         raise
     with answer:
         if have and answer.status != 206:  # the server cannot continue: begin anew
@@ -131,12 +137,6 @@ def _continue(url: str, part: Path) -> None:
                 advance(len(chunk))
         if total is not None and part.stat().st_size != total:
             raise ConnectionError(f"broken off at {part.stat().st_size} of {total} bytes")
-
-
-def _length_of(error: urllib.error.HTTPError) -> int | None:
-    """The whole length that a "416 range not satisfiable" names."""
-    tail = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-    return int(tail) if tail.isdigit() else None
 
 
 def _unpack(file: Path, into: Path, makes: Path) -> None:
@@ -168,8 +168,3 @@ def _unpack(file: Path, into: Path, makes: Path) -> None:
     makes.parent.mkdir(parents=True, exist_ok=True)
     source.rename(makes)
     shutil.rmtree(staging)
-
-
-def _digest(path: Path, name: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, name).hexdigest()

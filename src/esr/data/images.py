@@ -15,7 +15,6 @@
 
 import struct
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +33,6 @@ _WITH_EXIF = {"JPEG", "TIFF", "WEBP", "MPO"}
 _ROTATED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a file says about itself before it is decoded: the size that it will have."""
-
-    height: int
-    width: int
-
-
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image file into uint8 RGB of shape (H, W, 3); UserError by the table above."""
     path = Path(path)
@@ -57,8 +48,8 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _to_rgb(image)
 
 
-def read_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size of an image file without decoding it; refuses what `read_rgb` refuses.
+def read_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width that an image file will have when decoded; refuses what `read_rgb` refuses.
 
     A cut PNG, JPEG, WebP or BMP is noticed by its missing end, other damage only by decoding.
     """
@@ -69,7 +60,7 @@ def read_header(path: str | Path, max_pixels: int = MAX_PIXELS) -> Header:
             width, height = height, width
         kind = image.format
     _check_end(path, kind)
-    return Header(height, width)
+    return height, width
 
 
 def _opened(path: Path, max_pixels: int) -> Image.Image:
@@ -124,14 +115,12 @@ def _check_end(path: Path, kind: str | None) -> None:
         head = file.read(16)
         file.seek(max(0, size - 65536))
         tail = file.read()
-    whole = True
-    if kind == "PNG":
-        whole = b"IEND" in tail
-    elif kind in ("JPEG", "MPO"):
-        whole = b"\xff\xd9" in tail
-    elif kind == "WEBP":
-        whole = size >= int.from_bytes(head[4:8], "little") + 8
-    elif kind == "BMP":
-        whole = size >= int.from_bytes(head[2:6], "little")
-    if not whole:
+    whole = {
+        "PNG": b"IEND" in tail,
+        "JPEG": b"\xff\xd9" in tail,
+        "MPO": b"\xff\xd9" in tail,
+        "WEBP": size >= int.from_bytes(head[4:8], "little") + 8,
+        "BMP": size >= int.from_bytes(head[2:6], "little"),
+    }
+    if not whole.get(kind or "", True):
         raise UserError(f"{path} is cut short: its end is missing. Restore the file or remove it.")

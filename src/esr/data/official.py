@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from esr.data.download import Archive
-from esr.data.sets import Folder, Pair
+from esr.data.sets import Folder, Pair, Weight
 from esr.errors import UserError
 
 _DIV2K = "http://data.vision.ee.ethz.ch/cvl/DIV2K"
@@ -36,33 +36,25 @@ def is_div2k_valid(names: Iterable[str]) -> bool:
 
 
 Lr = Literal["official", "made"]
+"""The published LR images, or those made from HR here, equal to MATLAB's."""
 
 
 class Official:
-    """A set below `root` whose folders depend on the scale; subclasses say which.
+    """A set below `root`, the folder of all sets; subclasses say which folders at which scale."""
 
-    Args:
-        name: of the set.
-        root: folder of all sets.
-        lr: "official": the published LR images; "made": made from HR here, equal to MATLAB's.
-        weight: as of `Folder`.
-    """
-
-    def __init__(self, name: str, root: str, lr: Lr, weight: float | None):
+    def __init__(self, name: str, root: str, lr: Lr, weight: Weight):
         if lr not in ("official", "made"):
             raise UserError(f"{name}: lr is official or made, got {lr}")
-        self.name, self.root, self.lr, self.weight = name, root, lr, weight
+        self.name, self.lr, self.weight = name, lr, weight
+        self.root = Path(root).expanduser()
 
     def folder(self, scale: int) -> Folder:
-        """The set's folders at that scale."""
         raise NotImplementedError
 
     def prepare(self, scale: int) -> None:
-        """Download what is absent, where there is an address."""
         self.folder(scale).prepare(scale)
 
     def pairs(self, scale: int) -> list[Pair]:
-        """As `Folder.pairs`."""
         return self.folder(scale).pairs(scale)
 
 
@@ -70,6 +62,7 @@ class DIV2K(Official):
     """DIV2K (Agustsson and Timofte, 2017): 800 training and 100 validation images.
 
     ROOT/DIV2K_train_HR/0001.png, ROOT/DIV2K_train_LR_bicubic/X4/0001x4.png, ROOT/DIV2K_valid_HR/...
+    at x2, x3 and x4.
     """
 
     def __init__(
@@ -77,40 +70,38 @@ class DIV2K(Official):
         root: str,
         part: Literal["train", "valid"],
         lr: Lr = "official",
-        weight: float | None = None,
+        weight: Weight = None,
     ):
         super().__init__("DIV2K", root, lr, weight)
         self.part = part
 
     def folder(self, scale: int) -> Folder:
-        """HR, and the bicubic track's LR of x2, x3 or x4."""
         high, low = f"DIV2K_{self.part}_HR", f"DIV2K_{self.part}_LR_bicubic"
         archives = [self._archive(high, high)]
         lower = None
         if self.lr == "official":
-            lower = f"{self.root}/{low}/X{scale}"
+            lower = self.root / low / f"X{scale}"
             if f"{low}_X{scale}" in _MD5:
                 archives.append(self._archive(f"{low}_X{scale}", f"{low}/X{scale}"))
-        return Folder(f"{self.root}/{high}", lower, self.name, self.weight, archives)
+        return Folder(self.root / high, lower, self.name, self.weight, archives)
 
     def _archive(self, stem: str, makes: str) -> Archive:
-        return Archive(f"{_DIV2K}/{stem}.zip", f"{self.root}/{makes}", self.root, _MD5[stem])
+        return Archive(f"{_DIV2K}/{stem}.zip", self.root / makes, self.root, _MD5[stem])
 
 
 class Flickr2K(Official):
     """Flickr2K (Lim et al., 2017): 2650 images, ROOT/Flickr2K/Flickr2K_HR/000001.png and
-    ROOT/Flickr2K/Flickr2K_LR_bicubic/X4/000001x4.png.
+    ROOT/Flickr2K/Flickr2K_LR_bicubic/X4/000001x4.png, at x2, x3 and x4. One archive holds all.
     """
 
-    def __init__(self, root: str, lr: Lr = "official", weight: float | None = None):
+    def __init__(self, root: str, lr: Lr = "official", weight: Weight = None):
         super().__init__("Flickr2K", root, lr, weight)
 
     def folder(self, scale: int) -> Folder:
-        """HR, and the bicubic LR of x2, x3 or x4; one archive holds all."""
-        base = f"{self.root}/Flickr2K"
-        lower = f"{base}/Flickr2K_LR_bicubic/X{scale}" if self.lr == "official" else None
+        base = self.root / "Flickr2K"
+        lower = base / f"Flickr2K_LR_bicubic/X{scale}" if self.lr == "official" else None
         archive = Archive("https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar", base, self.root)
-        return Folder(f"{base}/Flickr2K_HR", lower, self.name, self.weight, [archive])
+        return Folder(base / "Flickr2K_HR", lower, self.name, self.weight, [archive])
 
 
 class LSDIR(Official):
@@ -120,16 +111,15 @@ class LSDIR(Official):
     """
 
     def __init__(
-        self, root: str, part: Literal["train", "val"], lr: Lr = "made", weight: float | None = None
+        self, root: str, part: Literal["train", "val"], lr: Lr = "made", weight: Weight = None
     ):
         super().__init__("LSDIR", root, lr, weight)
         self.part = part
 
     def folder(self, scale: int) -> Folder:
-        """HR, and X2, X3 or X4 beside it."""
-        base = f"{self.root}/LSDIR"
-        lower = f"{base}/X{scale}/{self.part}" if self.lr == "official" else None
-        return Folder(f"{base}/HR/{self.part}", lower, self.name, self.weight)
+        base = self.root / "LSDIR"
+        lower = base / f"X{scale}" / self.part if self.lr == "official" else None
+        return Folder(base / "HR" / self.part, lower, self.name, self.weight)
 
 
 class Benchmark(Official):
@@ -142,10 +132,9 @@ class Benchmark(Official):
         super().__init__(name, root, "official", None)
 
     def folder(self, scale: int) -> Folder:
-        """HR, and LR_bicubic/X{scale} where that exists."""
-        base = Path(self.root).expanduser() / self.name
+        base = self.root / self.name
         lower = base / "LR_bicubic" / f"X{scale}"
-        return Folder(str(base / "HR"), str(lower) if lower.is_dir() else None, self.name)
+        return Folder(base / "HR", lower if lower.is_dir() else None, self.name)
 
 
 def benchmarks(root: str, names: list[str]) -> dict[str, Benchmark]:

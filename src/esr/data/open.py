@@ -16,25 +16,15 @@ Kind = Literal["ram", "memmap", "files", "gpu"]
 
 
 def open_store(
-    sets: Mapping[str, ImageSet],
-    role: str,
+    sets: Mapping[str, ImageSet],  # several: names of images get the set's in front
+    role: str,  # "train" or "val": keeps the packed stores of a divided set apart
     scale: int,
-    kind: Kind,
-    cache: Path,
+    kind: Kind,  # a set for the accelerator is read from its packed store
+    cache: Path,  # folder of the packed stores
     max_pixels: int = MAX_PIXELS,
-    full_check: bool = False,
+    full_check: bool = False,  # of all pixels of a packed store, not of four images
 ) -> Store:
-    """One store over all images of the sets, in their order.
-
-    Args:
-        sets: by name; names of images get the set's in front when there are several.
-        role: "train" or "val": keeps the packed stores of a divided set apart.
-        scale: of LR.
-        kind: where decoded images lie; a set for the accelerator is read from its packed store.
-        cache: folder of the packed stores.
-        max_pixels: refuse larger images.
-        full_check: compare all pixels of a packed store with what was written, not four images.
-    """
+    """One store over all images of the sets, in their order."""
     if kind not in get_args(Kind):
         raise UserError(f"unknown data.store={kind}: choose one of {', '.join(get_args(Kind))}")
     listed = {name: images.pairs(scale) for name, images in sets.items()}
@@ -45,11 +35,11 @@ def open_store(
             for title, some in listed.items()
             for pair in some
         ]
-        return FileStore(check(pairs, scale, max_pixels), scale, max_pixels)
+        return FileStore(check(pairs, scale, max_pixels))
     parts: dict[str, ArrayStore] = {}
     for name, pairs in listed.items():
         if kind == "ram":
-            parts[name] = load(check(pairs, scale, max_pixels), scale, max_pixels)
+            parts[name] = load(check(pairs, scale, max_pixels))
         else:
             folder = cache / "packed" / _title(name, role, pairs, scale)
             parts[name] = packed(pairs, scale, folder, max_pixels, full_check)

@@ -27,7 +27,7 @@ from esr.console import say
 from esr.data.images import MAX_PIXELS
 from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.sets import Pair
-from esr.data.store import Checked, check, crc, decode, fingerprint, parallel
+from esr.data.store import Checked, check, crc, fingerprint, parallel
 from esr.errors import UserError
 from esr.files import whole
 
@@ -57,7 +57,6 @@ class PackedStore(MappedStore):
         )
 
     def checksum(self) -> str:
-        """As of any decoded store, from the CRCs in the index."""
         return fingerprint(self.names, self._crcs)
 
     def damaged(self, indices: Sequence[int]) -> str | None:
@@ -85,13 +84,15 @@ def packed(
     """Open the store of these pairs in `folder`, making or remaking it where needed.
 
     Two processes that ask for the same store at once take turns; the second finds it finished.
-    `full_check` compares every image's CRC at opening instead of four.
-
-    Raises:
-        UserError: an image cannot be used, or there is no room; the old store is left as it was.
+    `full_check` compares every image's CRC at opening instead of four. UserError when an image
+    cannot be used or there is no room; the old store is left as it was.
     """
-    sources = _sources(pairs)
-    key = _key(sources, scale)
+    sources: Sources = {}
+    for pair in pairs:
+        stats = [file.stat() for file in (pair.hr, pair.lr) if file is not None]
+        sources[pair.name] = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    text = json.dumps([FORMAT, scale, list(sources.items())])
+    key = hashlib.sha256(text.encode()).hexdigest()
     if _fault(folder, sources, scale, key, full_check) is None:
         return PackedStore(folder)
     try:
@@ -107,7 +108,7 @@ def packed(
             if (folder / "index.json").exists():
                 say(f"packing anew: {fault}", aside=True)
             try:
-                _pack(check(pairs, scale, max_pixels), sources, scale, folder, key, max_pixels)
+                _pack(check(pairs, scale, max_pixels), sources, scale, folder, key)
             except OSError as error:
                 if error.errno in _NO_ROOM:
                     raise UserError(
@@ -148,19 +149,15 @@ def _difference(index: dict[str, Any], sources: Sources, scale: int) -> str:
     if index["format"] != FORMAT:
         return f"the store is of another version ({index['format']})"
     before = {image["name"]: image["source"] for image in index["images"]}
-    for name in sources.keys() - before.keys():
-        return f"{name} is new since the store was made"
-    for name in before.keys() - sources.keys():
-        return f"{name} is gone since the store was made"
+    for name in sources.keys() ^ before.keys():
+        return f"{name} is {'new' if name in sources else 'gone'} since the store was made"
     for name, source in sources.items():
         if before[name] != source:
             return f"{name} was changed since the store was made"
     return "the order of the images changed since the store was made"
 
 
-def _pack(
-    checked: list[Checked], sources: Sources, scale: int, folder: Path, key: str, max_pixels: int
-) -> None:
+def _pack(checked: list[Checked], sources: Sources, scale: int, folder: Path, key: str) -> None:
     places, total = layout([item.size for item in checked], scale, _ALIGN)
     partial, final = folder / f"partial-{key[:12]}.u8", folder / f"pixels-{key[:12]}.u8"
     journal = partial.with_suffix(".jsonl")
@@ -172,22 +169,22 @@ def _pack(
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise UserError(
-            f"packing {len(places)} images needs {_gigabytes(missing)} in {folder}, "
-            f"{_gigabytes(free)} are free. Type data.cache=FOLDER with room, or data.store=files."
+            f"packing {len(places)} images needs {missing / 1e9:.2f} GB in {folder}, "
+            f"{free / 1e9:.2f} GB are free. Type data.cache=FOLDER with room, or data.store=files."
         )
-    say(
-        f"packing {len(places)} images into {folder}: {_gigabytes(total)} "
-        f"({_gigabytes(free)} free)" + (f", {len(done)} of them are there already" if done else ""),
-        aside=True,
-    )
+    already = f", {len(done)} of them are there already" if done else ""
+    size = f"{total / 1e9:.2f} GB ({free / 1e9:.2f} GB free)"
+    say(f"packing {len(places)} images into {folder}: {size}{already}", aside=True)
     file = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _reserve(file, total)
+        os.ftruncate(file, total)
+        if hasattr(os, "posix_fallocate"):  # now, so that a full disk is noticed before the work
+            os.posix_fallocate(file, 0, total)
         with journal.open("a") as notes:
             notes.write("\n")  # ends a line that a kill may have cut
 
             def write(number: int) -> None:
-                pair = decode(checked[number], scale, max_pixels)
+                pair = checked[number].decode()
                 for image, place in zip(pair, places[number], strict=True):
                     _write(file, image, place[0])
                 done[number] = crc(*pair)
@@ -237,38 +234,11 @@ def _journaled(
     }
 
 
-def _sources(pairs: Sequence[Pair]) -> Sources:
-    sources = {}
-    for pair in pairs:
-        stats = [file.stat() for file in (pair.hr, pair.lr) if file is not None]
-        sources[pair.name] = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-    return sources
-
-
-def _key(sources: Sources, scale: int) -> str:
-    text = json.dumps([FORMAT, scale, list(sources.items())])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _write(file: int, data: np.ndarray, offset: int) -> None:
     rest = data.data.cast("B")
     while rest:
         written = os.pwrite(file, rest, offset)
         rest, offset = rest[written:], offset + written
-
-
-def _reserve(file: int, total: int) -> None:
-    """Claim the room now, so that a full disk is noticed before the work."""
-    if os.fstat(file).st_size > total:
-        os.ftruncate(file, total)
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, total)
-    else:
-        os.ftruncate(file, total)
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:

@@ -15,17 +15,8 @@ from esr.errors import UserError
 class PatchBatches(Dataset):
     """Batch number b as this rank's part of the global batch, as uint8 with its codes.
 
-    Args:
-        store: the images.
-        sampler: what to draw.
-        schedule: which samples, how large.
-        rank: of this process among `world`; each takes consecutive samples of the global batch.
-        world: number of processes that share a batch.
-        flips: flip and rotate by 90 degrees at random.
-        colours: permute the colours at random.
-
-    Raises:
-        UserError: an image is smaller than the patch, or a batch does not divide by the processes.
+    Each of the `world` ranks takes consecutive samples of the global batch. UserError when an image
+    is smaller than the patch, or a batch does not divide by the ranks.
     """
 
     def __init__(
@@ -35,8 +26,8 @@ class PatchBatches(Dataset):
         schedule: Schedule,
         rank: int = 0,
         world: int = 1,
-        flips: bool = True,
-        colours: bool = False,
+        flips: bool = True,  # and turns by 90 degrees, at random
+        colours: bool = False,  # permuted at random
     ):
         self.store, self.sampler, self.schedule = store, sampler, schedule
         self.rank, self.world = rank, world
@@ -48,7 +39,15 @@ class PatchBatches(Dataset):
                     f"data.batch_size is global: {size} samples do not divide among {world} "
                     f"devices. Take {max(1, size // world) * world}."
                 )
-        _check_patches(store, max(schedule.patch_sizes))
+        patch = max(schedule.patch_sizes)
+        index = int(store.sizes.min(axis=1).argmin())
+        height, width = (store.sizes[index] * store.scale).tolist()
+        if min(height, width) < patch:
+            raise UserError(
+                f"{store.names[index]} is {width}x{height} pixels (cut to multiples of the scale), "
+                f"smaller than data.patch_size={patch}. Remove it or type "
+                f"data.patch_size={min(height, width)}."
+            )
 
     def __getitem__(self, number: int) -> Batch:
         """Keys: lr, hr (uint8 NHWC), code, seed and, if permuted, channels (int64)."""
@@ -78,22 +77,15 @@ class TrainLoader:
     The stream of batches is endless: an epoch is only a count, so that workers go on fetching
     across its end. `position` says how many batches the run has consumed; where the stream stands
     elsewhere (a resumed run), it is begun anew at that batch.
-
-    Args:
-        batches: what to load.
-        length: batches an epoch.
-        position: asked how many batches were consumed so far.
-        workers: processes that load; 0 loads in this one.
-        pin: pin batches for the transfer to an accelerator.
     """
 
     def __init__(
         self,
         batches: PatchBatches,
-        length: int,
+        length: int,  # batches an epoch
         position: Callable[[], int],
-        workers: int = 0,
-        pin: bool = False,
+        workers: int = 0,  # processes that load; 0: this one does
+        pin: bool = False,  # batches, for the transfer to an accelerator
     ):
         self._batches, self._length, self._position = batches, length, position
         self._workers, self._pin = workers, pin
@@ -106,7 +98,15 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         start = self._position()
         if self._stream is None or start != self._next:
-            self._stream, self._next = self._open(start), start
+            loader = DataLoader(
+                self._batches,
+                batch_size=None,
+                sampler=itertools.count(start),
+                num_workers=self._workers,
+                pin_memory=self._pin,
+                worker_init_fn=_one_thread if self._workers else None,
+            )
+            self._stream, self._next = iter(loader), start
         for _ in range(self._length):
             batch = next(self._stream)
             self._next += 1
@@ -127,28 +127,6 @@ class TrainLoader:
         """End the workers; the next iteration begins new ones."""
         self._stream = None
 
-    def _open(self, start: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            self._batches,
-            batch_size=None,
-            sampler=itertools.count(start),
-            num_workers=self._workers,
-            pin_memory=self._pin,
-            worker_init_fn=_one_thread if self._workers else None,
-        )
-        return iter(loader)
-
 
 def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
-
-
-def _check_patches(store: Store, patch: int) -> None:
-    index = int(store.sizes.min(axis=1).argmin())
-    height, width = (store.sizes[index] * store.scale).tolist()
-    if min(height, width) < patch:
-        raise UserError(
-            f"{store.names[index]} is {width}x{height} pixels (cut to multiples of the scale), "
-            f"smaller than data.patch_size={patch}. Remove it or type "
-            f"data.patch_size={min(height, width)}."
-        )

@@ -45,19 +45,13 @@ def resize(x: torch.Tensor, scale: float | Fraction) -> torch.Tensor:
     uint8 input follows MATLAB's 8-bit arithmetic (equal to `imresize`); floating-point input is
     neither rounded nor clipped between or after the passes and keeps its type.
     """
-    factor = as_fraction(scale)
+    factor = Fraction(scale).limit_denominator(1000)
+    if factor <= 0:
+        raise UserError(f"a scale must be positive, got {scale}")
     if x.dtype != torch.uint8 and not x.is_floating_point():
         raise UserError(f"resize takes uint8 or floating-point tensors, got {x.dtype}")
     rows = _pass(x, factor)
     return _pass(rows.transpose(-1, -2).contiguous(), factor).transpose(-1, -2).contiguous()
-
-
-def as_fraction(scale: float | Fraction) -> Fraction:
-    """The scale as an exact fraction; UserError unless positive."""
-    factor = Fraction(scale).limit_denominator(1000)
-    if factor <= 0:
-        raise UserError(f"a scale must be positive, got {scale}")
-    return factor
 
 
 def _pass(x: torch.Tensor, scale: Fraction) -> torch.Tensor:

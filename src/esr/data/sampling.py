@@ -6,6 +6,7 @@ and a resumed run goes on with the very next patch. Batch and patch sizes may ch
 optimiser steps.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,11 +46,7 @@ class PatchSampler:
 
     def draw(self, first: int, count: int, patch: int) -> Draws:
         """Samples `first` to `first + count - 1` with LR patches of side `patch`."""
-        generator = np.random.Philox(
-            key=np.array([self.seed % 2**64, _DOMAIN], dtype=np.uint64),
-            counter=np.array([first, 0, 0, 0], dtype=np.uint64),
-        )
-        words = generator.random_raw(count * WORDS).reshape(count, WORDS)
+        words = philox(self.seed, _DOMAIN, first, count * WORDS).reshape(count, WORDS)
         unit = (words[:, :3] >> np.uint64(11)).astype(np.float64) * 2.0**-53
         image = np.searchsorted(self._cumulative, unit[:, 0], side="right")
         room = self.sizes[image] - patch + 1
@@ -63,22 +60,24 @@ class PatchSampler:
         )
 
 
+def philox(seed: int, domain: int, first: int, count: int) -> np.ndarray:
+    """`count` random 64-bit words of (seed, domain), from block `first` on."""
+    generator = np.random.Philox(
+        key=np.array([seed % 2**64, domain], dtype=np.uint64),
+        counter=np.array([first, 0, 0, 0], dtype=np.uint64),
+    )
+    return generator.random_raw(count)
+
+
 def probabilities(
-    sizes: np.ndarray,
-    members: Sequence[int],
-    weights: Sequence[float | None],
-    sampling: Literal["area", "image"],
+    sizes: np.ndarray,  # of LR, (images, 2)
+    members: Sequence[int],  # images of each set, in the order of `sizes`
+    weights: Sequence[float | None],  # of each set; None: by its area, or its number of images
+    sampling: Literal["area", "image"],  # within a set
 ) -> np.ndarray:
     """Probability of every image.
 
-    Args:
-        sizes: LR sizes, (images, 2).
-        members: number of images of each set, in the order of `sizes`.
-        weights: of each set; None: by its area (or, sampling by image, by its number of images).
-        sampling: of the images within a set.
-
-    Raises:
-        UserError: some sets have weights and others not, a weight is negative, or all are zero.
+    UserError when some sets have weights and others not, one is negative, or all are zero.
     """
     mass = masses(sizes, sampling)
     given = [weight for weight in weights if weight is not None]
@@ -105,17 +104,16 @@ Sizes = int | Mapping[int, int]
 class Schedule:
     """Answers which samples batch number b of a run holds, and how large their patches are.
 
-    Args:
-        batch_size: global number of samples a batch.
-        patch_size: side of the HR patches in pixels.
-        scale: of the super-resolution; patches must divide by it.
-        accumulate: batches an optimiser step.
-
-    Raises:
-        UserError: a size that cannot be, or a schedule that does not begin at step 0.
+    UserError for a size that cannot be, or a schedule that does not begin at step 0.
     """
 
-    def __init__(self, batch_size: Sizes, patch_size: Sizes, scale: int, accumulate: int = 1):
+    def __init__(
+        self,
+        batch_size: Sizes,  # of all ranks together
+        patch_size: Sizes,  # side in HR pixels, a multiple of the scale
+        scale: int,
+        accumulate: int = 1,  # batches an optimiser step
+    ):
         self._batch_starts, self.batch_sizes = _steps(batch_size, "data.batch_size", accumulate)
         self._patch_starts, self.patch_sizes = _steps(patch_size, "data.patch_size", accumulate)
         for size in self.patch_sizes:
@@ -124,11 +122,9 @@ class Schedule:
                     f"data.patch_size is in HR pixels and must be a multiple of the scale {scale}, "
                     f"got {size}: take {size // scale * scale or scale}"
                 )
-        self._firsts = [0]
-        for start, following, size in zip(
-            self._batch_starts, self._batch_starts[1:], self.batch_sizes, strict=False
-        ):
-            self._firsts.append(self._firsts[-1] + (following - start) * size)
+        spans = (end - start for start, end in itertools.pairwise(self._batch_starts))
+        samples = (span * size for span, size in zip(spans, self.batch_sizes, strict=False))
+        self._firsts = list(itertools.accumulate(samples, initial=0))
 
     def batch(self, number: int) -> tuple[int, int, int]:
         """(first sample, samples, side of the HR patches) of a batch."""

@@ -4,27 +4,32 @@ import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from esr.data.download import Archive, fetch
+from annotated_types import Ge
+
+from esr.data.download import INSTEAD, Archive, fetch
 from esr.data.images import SUFFIXES
 from esr.errors import UserError
+
+Weight = Annotated[float, Ge(0), "draws from a set relative to others; its images share it"] | None
+"""None, of all sets: every pixel of all is equally likely."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image of a set: its name, its HR file, and its LR file unless LR is to be made."""
+    """One image of a set."""
 
     name: str
     hr: Path
-    lr: Path | None = None
+    lr: Path | None = None  # None: LR is made from HR by MATLAB's bicubic
 
 
 class ImageSet(Protocol):
     """What the data module needs of a set."""
 
     name: str
-    weight: float | None
+    weight: Weight
 
     def prepare(self, scale: int) -> None:
         """Download what is absent and can be had."""
@@ -36,25 +41,15 @@ class ImageSet(Protocol):
 
 
 class Folder:
-    """A folder of HR images, searched with its subfolders, and perhaps one of their LR versions.
-
-    Args:
-        hr: folder of the HR images (PNG, JPEG, WebP, TIFF, BMP). None stands for "not given".
-        lr: folder of the LR images, of equal names or NAMEx4 (the scale's number); None: LR is made
-            from HR by MATLAB's bicubic.
-        name: how the set is called in logs; the folder's own name when None.
-        weight: how often the set is drawn from, relative to the other training sets; its images
-            share it. None: every pixel of all sets is equally likely.
-        archives: what to download and unpack when the folders are absent.
-    """
+    """A folder of HR images (PNG, JPEG, WebP, TIFF, BMP), searched with its subfolders."""
 
     def __init__(
         self,
-        hr: str | None,
-        lr: str | None = None,
-        name: str | None = None,
-        weight: float | None = None,
-        archives: list[Archive] | None = None,
+        hr: str | Path | None,  # None: not given
+        lr: str | Path | None = None,  # of equal names or NAMEx4 (the scale's number); None: made
+        name: str | None = None,  # in logs; None: the folder's own
+        weight: Weight = None,
+        archives: list[Archive] | None = None,  # to download where the folders are absent
     ):
         self.hr = Path(hr).expanduser() if hr is not None else None
         self.lr = Path(lr).expanduser() if lr is not None else None
@@ -63,14 +58,7 @@ class Folder:
         self.archives = archives or []
 
     def prepare(self, scale: int) -> None:
-        """Download the archives whose folder is absent; does nothing for a folder of one's own."""
-        folders = [folder for folder in (self.hr, self.lr) if folder is not None]
-        wanted = [
-            archive
-            for archive in self.archives
-            if any(folder.is_relative_to(Path(archive.makes).expanduser()) for folder in folders)
-        ]
-        fetch(wanted, self._expected(scale))
+        fetch(self.archives, self._expected(scale))
 
     def pairs(self, scale: int) -> list[Pair]:
         """List and pair the files; UserError where one is missing, or two share a name."""
@@ -113,11 +101,9 @@ class HeldOut:
         self.name, self.weight = source.name, source.weight
 
     def prepare(self, scale: int) -> None:
-        """As the set that is split."""
         self.source.prepare(scale)
 
     def pairs(self, scale: int) -> list[Pair]:
-        """The part's images; UserError when there are fewer than two to split."""
         pairs = self.source.pairs(scale)
         if len(pairs) < 2:
             raise UserError(
@@ -144,14 +130,13 @@ class Sample:
     )  # fmt: skip
     VAL = ("chelsea.png", "coffee.png")
 
-    def __init__(self, part: Literal["train", "val"], weight: float | None = None):
+    def __init__(self, part: Literal["train", "val"], weight: Weight = None):
         self.name, self.part, self.weight = "sample", part, weight
 
     def prepare(self, scale: int) -> None:
         """Nothing to do: the files come with the installation."""
 
     def pairs(self, scale: int) -> list[Pair]:
-        """The part's photographs; UserError when the installed scikit-image lacks them."""
         package = find_spec("skimage")
         if package is None or package.origin is None:
             raise UserError("data=sample needs scikit-image: pip install scikit-image")
@@ -170,9 +155,7 @@ def list_images(folder: Path, expected: str) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(
-            f"no folder {folder.absolute()}. Expected:\n{expected}\n"
-            "To run without it: data=sample (nothing needed), or data=folder data.train.hr=PATH "
-            "for images of your own."
+            f"no folder {folder.absolute()}. Expected:\n{expected}\nTo run without it: {INSTEAD}"
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):

@@ -18,10 +18,11 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from filelock import FileLock
 from PIL import Image
 
@@ -31,9 +32,9 @@ from esr.data.images import MAX_PIXELS
 from esr.data.mapped import MappedStore, Place, layout, view
 from esr.data.open import default_cache
 from esr.data.patches import PatchBatches
-from esr.data.sampling import PatchSampler, Schedule, masses
+from esr.data.sampling import PatchSampler, Schedule, masses, philox
 from esr.data.sets import Pair
-from esr.data.store import check, decode
+from esr.data.store import check
 from esr.errors import UserError
 from esr.files import whole
 
@@ -50,32 +51,24 @@ def write_shards(
     """Write pairs as shards of about `megabytes` and, last, their index; LR is made if not given.
 
     Copy the folder to object storage as it is. Returns the index's path.
-
-    Raises:
-        UserError: webdataset is not installed, or an image cannot be used.
     """
-    wds = _webdataset()
+    write = _webdataset().ShardWriter
     folder.mkdir(parents=True, exist_ok=True)
-    shards: list[dict] = []
-    writer, written = None, 0
+    pattern = str(folder).replace("%", "%%") + "/%06d.tar"
     checked = check(pairs, scale, max_pixels)
-    with bar(f"writing shards of {len(checked)} images", len(checked)) as advance:
-        for item in checked:
-            if writer is None or written > megabytes * 1e6:
-                if writer is not None:
-                    writer.close()
+    shards: list[dict] = []
+    with (
+        bar(f"writing shards of {len(checked)} images", len(checked)) as advance,
+        write(pattern, maxsize=megabytes * 1e6, verbose=0) as writer,
+    ):
+        for number, item in enumerate(checked):
+            low, high = (_png(image) for image in item.decode())
+            writer.write({"__key__": f"{number:06d}", "lr.png": low, "hr.png": high})
+            if writer.shard > len(shards):  # it has begun another one
                 shards.append({"file": f"{len(shards):06d}.tar", "names": [], "sizes": []})
-                writer, written = wds.TarWriter(str(folder / shards[-1]["file"])), 0
-            shard = shards[-1]
-            low, high = (_png(image) for image in decode(item, scale, max_pixels))
-            key = f"{len(shard['names']):06d}"
-            writer.write({"__key__": key, "lr.png": low, "hr.png": high})
-            written += len(low) + len(high)
-            shard["names"].append(item.pair.name)
-            shard["sizes"].append(list(item.size))
+            shards[-1]["names"].append(item.pair.name)
+            shards[-1]["sizes"].append(list(item.size))
             advance()
-    if writer is not None:
-        writer.close()
     path = folder / "shards.json"
     with whole(path) as part:
         part.write_text(json.dumps({"scale": scale, "shards": shards}))
@@ -85,26 +78,18 @@ def write_shards(
 class Shards:
     """A training set of shards.
 
-    Args:
-        url: folder of the shards: a path, or an address that webdataset opens.
-        lanes: shards that a batch draws from at once; ranks and batch sizes must divide by it and
-            into it.
-        visit: samples drawn from a shard before a lane goes on; many more than its images spare
-            bandwidth, fewer mix better.
-        keep: unpacked shards on this machine's disk.
-        cache: folder of those; None: $ESR_CACHE or ~/.cache/esr.
-        name: of the set.
+    A batch draws from `lanes` shards at once: its size must be a multiple of them, and they a
+    multiple of the ranks. A lane goes on after `visit` samples from a shard; many more than its
+    images spare bandwidth, fewer mix better.
     """
-
-    weight: float | None = None
 
     def __init__(
         self,
-        url: str,
-        lanes: int = 8,
-        visit: int = 4096,
-        keep: int = 32,
-        cache: str | None = None,
+        url: str,  # folder of the shards: a path, or an address that webdataset opens
+        lanes: Annotated[int, Ge(1)] = 8,
+        visit: Annotated[int, Ge(1)] = 4096,
+        keep: Annotated[int, Ge(2)] = 32,  # unpacked shards on this machine's disk
+        cache: str | None = None,  # folder of those; None: $ESR_CACHE or ~/.cache/esr
         name: str = "shards",
     ):
         if min(lanes, visit) < 1 or keep < 2 * lanes:
@@ -117,10 +102,6 @@ class Shards:
         base = Path(cache).expanduser() if cache is not None else default_cache()
         self._folder = base / "shards" / hashlib.sha256(url.encode()).hexdigest()[:12]
 
-    def prepare(self, scale: int) -> None:
-        """Fetch the index."""
-        self.index(scale)
-
     def index(self, scale: int) -> list[dict]:
         """Names and sizes of all shards' images; UserError when made for another scale."""
         with _opened(f"{self.url}/shards.json") as file:
@@ -131,9 +112,7 @@ class Shards:
 
     def order(self, seed: int, cycle: int, count: int) -> np.ndarray:
         """Order of the shards the `cycle`-th time that all are gone through."""
-        key = np.array([seed % 2**64, _ORDER], dtype=np.uint64)
-        generator = np.random.Philox(key=key, counter=np.array([cycle, 0, 0, 0], dtype=np.uint64))
-        return np.argsort(generator.random_raw(count), kind="stable")
+        return np.argsort(philox(seed, _ORDER, cycle, count), kind="stable")
 
     def open(self, shard: dict, scale: int) -> MappedStore:
         """The shard's images, mapped from this machine's disk, after fetching where needed."""
@@ -177,12 +156,7 @@ class Shards:
 
 
 class ShardBatches(PatchBatches):
-    """As `PatchBatches`, drawn lane by lane from shards.
-
-    Raises:
-        UserError: the batch does not divide by the lanes, or the lanes by the ranks; a patch is
-            larger than an image.
-    """
+    """As `PatchBatches`, drawn lane by lane from shards."""
 
     def __init__(
         self,

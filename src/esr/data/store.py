@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from esr.console import bar
-from esr.data.images import MAX_PIXELS, read_header, read_rgb
+from esr.data.images import MAX_PIXELS, read_rgb, read_size
 from esr.data.resize import imresize
 from esr.data.sets import Pair
 from esr.errors import UserError
@@ -35,7 +35,7 @@ class Store(Protocol):
     """Decoded pairs of images."""
 
     names: list[str]
-    sizes: np.ndarray
+    sizes: np.ndarray  # of LR, (images, 2), height and width
     scale: int
 
     def pair(self, index: int) -> ImagePair:
@@ -57,47 +57,46 @@ class Checked:
 
     pair: Pair
     size: tuple[int, int]  # height and width of the LR image
+    scale: int
+    max_pixels: int
+
+    def hr(self) -> np.ndarray:
+        """The HR image, cut to multiples of the scale."""
+        height, width = self.size
+        image = read_rgb(self.pair.hr, self.max_pixels)
+        return image[: height * self.scale, : width * self.scale]
+
+    def decode(self) -> ImagePair:
+        """LR and HR, contiguous; LR is made by MATLAB's bicubic when it is not given."""
+        hr = np.ascontiguousarray(self.hr())
+        if self.pair.lr is None:
+            return imresize(hr, 1 / self.scale), hr
+        return read_rgb(self.pair.lr, self.max_pixels), hr
 
 
 def check(pairs: Sequence[Pair], scale: int, max_pixels: int = MAX_PIXELS) -> list[Checked]:
-    """Read all headers and make sure that each pair fits.
+    """Read all headers; UserError names the first file that cannot be used, and why.
 
     HR sides that do not divide by the scale are cut at the bottom and right, as is customary; a
     given LR must then have exactly 1/scale of the sides.
-
-    Raises:
-        UserError: names the first file that cannot be used, and why.
     """
 
     def look(pair: Pair) -> Checked:
-        hr = read_header(pair.hr, max_pixels)
-        size = (hr.height // scale, hr.width // scale)
+        height, width = read_size(pair.hr, max_pixels)
+        size = (height // scale, width // scale)
         if min(size) < 1:
             raise UserError(
-                f"{pair.hr} is {hr.width}x{hr.height} pixels, too small for x{scale}: remove it"
+                f"{pair.hr} is {width}x{height} pixels, too small for x{scale}: remove it"
             )
-        lr = read_header(pair.lr, max_pixels) if pair.lr is not None else None
-        if lr is not None and (lr.height, lr.width) != size:
+        lr = size if pair.lr is None else read_size(pair.lr, max_pixels)
+        if lr != size:
             raise UserError(
-                f"{pair.lr} is {lr.width}x{lr.height}, but {pair.hr} is {hr.width}x{hr.height}: at "
+                f"{pair.lr} is {lr[1]}x{lr[0]}, but {pair.hr} is {width}x{height}: at "
                 f"x{scale} its LR must be {size[1]}x{size[0]}. Is it the LR of another scale?"
             )
-        return Checked(pair, size)
+        return Checked(pair, size, scale, max_pixels)
 
     return parallel(look, pairs)
-
-
-def decode(item: Checked, scale: int, max_pixels: int = MAX_PIXELS) -> ImagePair:
-    """LR and HR of a pair, contiguous; LR is made by MATLAB's bicubic when it is not given."""
-    hr = np.ascontiguousarray(_read_hr(item, scale, max_pixels))
-    if item.pair.lr is None:
-        return imresize(hr, 1 / scale), hr
-    return read_rgb(item.pair.lr, max_pixels), hr
-
-
-def _read_hr(item: Checked, scale: int, max_pixels: int) -> np.ndarray:
-    height, width = item.size
-    return read_rgb(item.pair.hr, max_pixels)[: height * scale, : width * scale]
 
 
 class ArrayStore:
@@ -109,11 +108,9 @@ class ArrayStore:
         self._pairs = pairs
 
     def pair(self, index: int) -> ImagePair:
-        """The whole LR and HR image."""
         return self._pairs[index]
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
-        """Copy patches out of the arrays."""
         scale, large = self.scale, size * self.scale
         lr = torch.empty((len(image), size, size, 3), dtype=torch.uint8)
         hr = torch.empty((len(image), large, large, 3), dtype=torch.uint8)
@@ -131,30 +128,25 @@ class ArrayStore:
         return fingerprint(self.names, [crc(*pair) for pair in self._pairs])
 
 
-def load(checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS) -> ArrayStore:
+def load(checked: Sequence[Checked]) -> ArrayStore:
     """Decode everything into memory (`data.store=ram`)."""
-    decoded = parallel(
-        lambda item: decode(item, scale, max_pixels), checked, f"reading {len(checked)} images"
-    )
-    return ArrayStore([item.pair.name for item in checked], decoded, scale)
+    decoded = parallel(Checked.decode, checked, f"reading {len(checked)} images")
+    return ArrayStore([item.pair.name for item in checked], decoded, checked[0].scale)
 
 
 class FileStore:
     """Decodes the files anew for each patch (`data.store=files`): no room needed, but slow."""
 
-    def __init__(self, checked: Sequence[Checked], scale: int, max_pixels: int = MAX_PIXELS):
+    def __init__(self, checked: Sequence[Checked]):
         self.names = [item.pair.name for item in checked]
         self.sizes = np.array([item.size for item in checked], dtype=np.int64)
-        self.scale = scale
-        self._checked = list(checked)
-        self._max_pixels = max_pixels
+        self.scale = checked[0].scale
+        self._checked = checked
 
     def pair(self, index: int) -> ImagePair:
-        """The whole LR and HR image."""
-        return decode(self._checked[index], self.scale, self._max_pixels)
+        return self._checked[index].decode()
 
     def patches(self, image: np.ndarray, row: np.ndarray, column: np.ndarray, size: int) -> Patches:
-        """Decode, cut, and make the LR of what was cut unless it is given."""
         positions = zip(image.tolist(), row.tolist(), column.tolist(), strict=True)
         cut = [self._patch(i, y, x, size) for i, y, x in positions]
         lr, hr = (torch.from_numpy(np.stack(images)) for images in zip(*cut, strict=True))
@@ -171,9 +163,9 @@ class FileStore:
 
     def _patch(self, index: int, y: int, x: int, size: int) -> ImagePair:
         item, scale = self._checked[index], self.scale
-        full = _read_hr(item, scale, self._max_pixels)
+        full = item.hr()
         if item.pair.lr is not None:
-            low = read_rgb(item.pair.lr, self._max_pixels)[y : y + size, x : x + size]
+            low = read_rgb(item.pair.lr, item.max_pixels)[y : y + size, x : x + size]
         else:
             # The kernel reaches 2 LR pixels and a half beyond the patch: 4 around it give the very
             # values that resizing the whole image gives.
@@ -228,20 +220,11 @@ def parallel(
 
     The first error stops the rest. `progress` shows a bar of that name when it takes a while.
     """
-    count = min(len(items), cpus())
-    with ThreadPoolExecutor(max(1, count)) as pool, bar(progress, len(items)) as advance:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            results = []
-            for future in futures:
-                results.append(future.result())
-                advance()
-            return results
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def cpus() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if own else os.cpu_count() or 1
+    results = []
+    with ThreadPoolExecutor(cores) as pool, bar(progress, len(items)) as advance:
+        for result in pool.map(function, items):
+            results.append(result)
+            advance()
+    return results

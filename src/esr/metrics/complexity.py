@@ -164,7 +164,10 @@ def _run(
 
 
 def _meta(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    return {
+        name: torch.empty_like(tensor, device="meta", requires_grad=False)
+        for name, tensor in tensors.items()
+    }
 
 
 def _advice(net: nn.Module, size: tuple[int, int]) -> str:

@@ -38,27 +38,20 @@ def luma(levels: Tensor) -> Tensor:
 
 
 def psnr_rgb(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """PSNR over all three channels at once, as the challenges compute it.
+    """PSNR over all three channels at once, as the challenges compute it, in decibels.
 
-    Args:
-        sr: output, RGB (N, 3, H, W) in [0, 1]; clamped and rounded to 8 bits here.
-        hr: target of the same shape.
-        border: pixels ignored at each side, by convention the scale.
-
-    Returns:
-        Decibels, float64 (N,); infinite where the images are equal, NaN where `sr` is not finite.
-
-    Raises:
-        UserError: the shapes differ, or nothing is left inside the border.
+    `sr` and `hr` are RGB (N, 3, H, W) in [0, 1], clamped and rounded to 8 bits here; `border`
+    pixels are ignored at each side, by convention the scale. Float64 (N,): infinite where the
+    images are equal, NaN where `sr` is not finite. UserError if the shapes differ, or nothing is
+    left inside the border.
     """
-    sr, hr = _inner(sr, hr, border)
-    return _psnr(to_8bit(sr), to_8bit(hr))
+    return _psnr(*_levels(sr, hr, border))
 
 
 def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
     """PSNR of the luma, as papers report it; arguments and result as of `psnr_rgb`."""
-    sr, hr = _inner(sr, hr, border)
-    return _psnr(luma(to_8bit(sr)), luma(to_8bit(hr)))
+    sr, hr = _levels(sr, hr, border)
+    return _psnr(luma(sr), luma(hr))
 
 
 def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
@@ -66,16 +59,16 @@ def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
 
     Arguments and errors as of `psnr_rgb`, but 11x11 pixels must be left; float64 (N,) in -1..1.
     """
-    sr, hr = _inner(sr, hr, border)
+    sr, hr = _levels(sr, hr, border)
     if min(sr.shape[-2:]) < WINDOW:
         raise UserError(
             f"SSIM needs {WINDOW}x{WINDOW} pixels inside the border, "
             f"got {sr.shape[-1]}x{sr.shape[-2]}"
         )
-    return _ssim(luma(to_8bit(sr)), luma(to_8bit(hr)))
+    return _ssim(luma(sr), luma(hr))
 
 
-def _inner(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
+def _levels(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
     if sr.shape != hr.shape:
         raise UserError(
             f"output and target differ in shape: {tuple(sr.shape)} against {tuple(hr.shape)}"
@@ -84,7 +77,7 @@ def _inner(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
     if min(height, width) <= 2 * border:
         raise UserError(f"nothing is left of {width}x{height} pixels inside a border of {border}")
     window = (..., slice(border, height - border), slice(border, width - border))
-    return sr[window], hr[window]
+    return to_8bit(sr[window]), to_8bit(hr[window])
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -122,10 +115,8 @@ class MeanScore(Metric):
     """Mean of scores of images, right under DDP: every image counts once on the whole.
 
     States are a sum and a count, so batch sizes and the number of processes do not matter. Ours,
-    because torchmetrics' own mean rounds to float32 once it is moved to a device.
-
-    Args:
-        alone: this process sees all images; it asks no other one, which may not be listening.
+    because torchmetrics' own mean rounds to float32 once it is moved to a device. A process that
+    is `alone` sees all images and asks no other one, which may not be listening.
     """
 
     full_state_update = False

@@ -11,35 +11,34 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 Formula = Callable[[tuple[Any, ...], Any], int]
 """From an operator's arguments and its output to what it costs."""
 
 
-def _macs(operator: OpOverloadPacket) -> Formula:
-    """Multiply-accumulates: half of what torch counts."""
-    flops = flop_registry[operator]
-    return lambda args, out: flops(*args, out_val=out) // 2
+def _convolution(args: tuple[Any, ...], out: Tensor) -> int:
+    x, weight, transposed = args[0], args[1], args[6]
+    return x.shape[0] * weight.numel() * math.prod((x if transposed else out).shape[2:])
 
 
-aten = torch.ops.aten
+def _product(first: int) -> Formula:
+    """Each output is a sum over the last dimension of the argument `first`."""
+    return lambda args, out: out.numel() * args[first].shape[-1]
+
+
 PRODUCTS: dict[str, Formula] = {
-    "aten::convolution": _macs(aten.convolution),
-    "aten::mm": _macs(aten.mm),
-    "aten::addmm": _macs(aten.addmm),
-    "aten::bmm": _macs(aten.bmm),
-    "aten::baddbmm": _macs(aten.baddbmm),
-    "aten::mv": lambda args, out: args[0].numel(),
-    "aten::addmv": lambda args, out: args[1].numel(),
-    "aten::dot": lambda args, out: args[0].numel(),
+    "aten::convolution": _convolution,
+    "aten::mm": _product(0),
+    "aten::addmm": _product(1),
+    "aten::bmm": _product(0),
+    "aten::baddbmm": _product(1),
+    "aten::mv": _product(0),
+    "aten::addmv": _product(1),
+    "aten::dot": _product(0),
 }
 """Multiply-accumulates of each operator that has any, besides attention."""
 
@@ -84,31 +83,34 @@ FVCORE: dict[str, Formula] = {
 """What fvcore adds for each other operator it knows; all that are in neither are 0 there."""
 
 
-class OperatorCounter:
-    """Totals of the operators executed inside `counting()`.
-
-    Args:
-        parameters: tensors by name; `used` collects the names that an operator takes.
-    """
+class OperatorCounter(TorchDispatchMode):
+    """Totals of the operators executed inside `counting()`."""
 
     def __init__(self, parameters: Mapping[str, Tensor]):
+        super().__init__()
         self.macs = self.fvcore = self.acts = self.convs = 0
-        self.used: set[str] = set()
-        self.opaque = False
+        self.used: set[str] = set()  # names of the parameters that an operator takes
+        self.opaque = False  # inside a function that fvcore does not look into
         self.parameters = parameters
         self._names = {id(tensor): name for name, tensor in parameters.items()}
 
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count what is executed inside."""
-        with _Dispatch(self), _Functions(self):
+        with self, _Functions(self):
             yield
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.add(func._schema.name, args, out)
+        return out
 
     def add(self, name: str, args: tuple[Any, ...], out: Any) -> None:
         """Count one execution of the operator `name`."""
-        for value in tree_leaves(args):
-            if id(value) in self._names:
-                self.used.add(self._names[id(value)])
+        for value in args:
+            for tensor in value if isinstance(value, list) else (value,):  # `cat` takes a list
+                if id(tensor) in self._names:
+                    self.used.add(self._names[id(tensor)])
         attention = name.startswith("aten::_scaled_dot_product")
         if attention or name in PRODUCTS:
             macs = (_attention if attention else PRODUCTS[name])(args, out)
@@ -119,17 +121,6 @@ class OperatorCounter:
                 self.fvcore += macs
         elif not self.opaque and name in FVCORE:
             self.fvcore += FVCORE[name](args, out)
-
-
-class _Dispatch(TorchDispatchMode):
-    def __init__(self, counter: OperatorCounter):
-        super().__init__()
-        self.counter = counter
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.counter.add(func._schema.name, args, out)
-        return out
 
 
 class _Functions(TorchFunctionMode):

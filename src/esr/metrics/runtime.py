@@ -57,25 +57,18 @@ class Runtime:
 
 
 def measure(
-    net: nn.Module,
-    images: Sequence[Tensor],
+    net: nn.Module,  # on `device` already, in the form to deploy
+    images: Sequence[Tensor],  # RGB (1, 3, H, W), on any device; a pass runs each of them once
     device: torch.device | str,
     protocol: str = "stable",
-    reference: nn.Module | None = None,
-    seconds: float | None = None,
-    passes: int = 20,
+    reference: nn.Module | None = None,  # measured in turns with `net`, image by image
+    seconds: float | None = None,  # bound of `stable`, warm-up included
+    passes: int = 20,  # most passes of `stable`; `ntire2022` makes one
 ) -> Runtime:
     """Time `net` in evaluation mode; global settings and the network are left as they were.
 
-    Args:
-        net: on `device` already, in the form to deploy.
-        images: RGB (1, 3, H, W), on any device; one pass runs each of them once.
-        device: where `net` and `reference` are.
-        protocol: one of `PROTOCOLS`; UserError for others.
-        reference: measured in turns with `net`, image by image.
-        seconds: `stable` starts no pass that would end after this long, warm-up included. When
-            warming up alone takes half of it, that is the measurement.
-        passes: most passes of `stable`; `ntire2022` makes one.
+    `stable` starts no pass that would end after `seconds`. When warming up alone takes half of
+    them, that is the measurement.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol '{protocol}' is unknown; there are: {', '.join(PROTOCOLS)}")
@@ -104,9 +97,10 @@ def measure(
         else:
             settled = times[0][1:] or times[0]
             ratio = sum(t[0] for t in settled) / sum(t[1] for t in settled)
+    quartiles = statistics.quantiles(own, n=4, method="inclusive") if len(own) > 1 else None
     return Runtime(
         ms=statistics.median(own),
-        spread_ms=_spread(own),
+        spread_ms=None if quartiles is None else quartiles[2] - quartiles[0],
         passes=len(own),
         reference_ms=None if others is None else statistics.median(others),
         ratio=ratio,
@@ -161,13 +155,6 @@ def _wall_ms(net: nn.Module, image: Tensor) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def _spread(values: list[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return upper - lower
-
-
 @contextmanager
 def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
     """Evaluation mode, no gradients, no autocast, no cuDNN search: settings and flags go back."""
@@ -177,23 +164,18 @@ def _prepared(nets: list[nn.Module], inference: bool) -> Iterator[None]:
     try:
         for net in nets:
             net.eval()
-        if inference:
-            with torch.inference_mode(), _no_autocast():
-                yield
-        else:
-            for parameter, _ in flags:
-                if not parameter.is_inference():
-                    parameter.requires_grad_(False)
-            with torch.inference_mode(False), torch.enable_grad(), _no_autocast():
-                yield
+        for parameter, _ in flags:
+            if not parameter.is_inference():
+                parameter.requires_grad_(False)
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(not inference),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
     finally:
         torch.backends.cudnn.benchmark = benchmark
         for parameter, flag in flags:
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)
-
-
-@contextmanager
-def _no_autocast() -> Iterator[None]:
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+CONTAINERS = (dict, list, set)
+
 
 @contextmanager
 def untouched(*nets: nn.Module) -> Iterator[None]:
@@ -20,26 +22,26 @@ def untouched(*nets: nn.Module) -> Iterator[None]:
     so that a large network needs no second one's memory, and nothing is deep-copied, because not
     every network can be (one with a lock, or with a tensor that has a history).
     """
-    kept: list[tuple[Any, Any]] = []
-    seen: set[int] = set()
+    kept: dict[int, tuple[Any, Any]] = {}
     waiting: list[Any] = [vars(module) for net in nets for module in net.modules()]
     for container in waiting:  # grows on the way
-        if id(container) in seen:
+        if id(container) in kept:
             continue
-        seen.add(id(container))
         before = container.copy()
-        kept.append((container, before))
-        if isinstance(container, set):
+        kept[id(container)] = container, before
+        if not before or isinstance(before, set):
             continue
         for key, value in before.items() if isinstance(before, dict) else enumerate(before):
-            if isinstance(value, dict | list | set):
+            if isinstance(value, CONTAINERS):
                 waiting.append(value)
             elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 container[key] = value.detach().clone()
     try:
         yield
     finally:
-        for container, before in kept:
+        for container, before in kept.values():
+            if not container and not before:  # a module has a dozen of these, for hooks
+                continue
             container.clear()
             if isinstance(container, list):
                 container.extend(before)
