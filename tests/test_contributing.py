@@ -60,9 +60,8 @@ def test_a_class_of_ones_own_trains_and_is_scored_but_not_for_a_stranger(own: Pa
             text=True,
         )
 
-    done = run(
-        *COMMAND, "model=mynet", *[o for o in TINY if not o.startswith("model")], "run=first"
-    )
+    tiny = [override for override in TINY if not override.startswith("model")]
+    done = run(*COMMAND, "model=mynet", "trainer.max_steps=2", "run=first", *tiny)
     assert done.returncode == 0, done.stderr
     assert (own / "first" / "deploy.safetensors").is_file()
     evaluate = [COMMAND[0], str(ROOT / "evaluate.py"), "seconds=0", "folder=scores"]
@@ -90,8 +89,8 @@ def test_the_packages_face(tmp_path: Path) -> None:
     net = zoo.load("ntire2022/rlfn", weights=None)
     assert complexity(net).params == 317_218
     assert rank([{"ave_time_ms": 2.0}, {"ave_time_ms": 1.0}])[1]["main"] == 1
-    pixels = torch.rand(32, 40, 3).mul(255).byte().numpy()
-    assert imresize(pixels, 1 / 4).shape == (8, 10, 3)
+    pixels = torch.rand(64, 80, 3).mul(255).byte().numpy()
+    assert imresize(pixels, 1 / 4).shape == (16, 20, 3)
     Image.fromarray(pixels).save(tmp_path / "one.png")
     found = esr.score(net, tmp_path)
     assert found.keys() == {"psnr_rgb", "psnr_y", "ssim_y"}
