@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 
 from esr.data.augment import Finishing
-from esr.data.degradation import Degradation
+from esr.data.degradation import Degradation, Probability
 from esr.data.device import DeviceBatches
 from esr.data.images import MAX_PIXELS
 from esr.data.open import Kind, default_cache, open_store
@@ -21,8 +21,6 @@ from esr.data.store import Store, fingerprint
 from esr.data.validation import Sets, WholeImages, with_held_out
 from esr.errors import UserError
 from esr.models.arguments import Scale
-
-Probability = Annotated[float, Interval(ge=0, le=1)]
 
 
 class SRData(pl.LightningDataModule):
