@@ -1,11 +1,14 @@
 """Every yaml of conf/ and experiments/ composes, and what it names can be built."""
 
+import inspect
+
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from esr.config import COLLECTION, build, compose, conf_dir, experiments_dir, options
+from esr.build import target
+from esr.config import COLLECTION, build, compose, conf_dir, experiments_dir, model_config, options
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 LISTS = ("loss", "logger", "callbacks")
@@ -66,3 +69,22 @@ def test_trainers_have_known_arguments(name: str) -> None:
 def test_the_data_scale_follows_the_scale() -> None:
     cfg = compose("train", ["scale=2"])
     assert cfg.model.scale == cfg.data.scale == 2
+
+
+NAMESAKES = [
+    name
+    for name in options("model")
+    if name.replace("_", "") == model_config(name)["_target_"].rpartition(".")[2].lower()
+]
+
+
+@pytest.mark.parametrize("name", NAMESAKES)
+def test_a_file_named_as_its_class_says_what_the_class_says(name: str) -> None:
+    """Two places with a network's numbers: where one is the other's namesake, they agree."""
+    config = model_config(name)
+    parameters = inspect.signature(target(config.pop("_target_"))).parameters
+    config.pop("data_range", None)  # belongs to weights: official ones may want another
+    if name == "nasnetbn":
+        config.pop("blocks")  # what the search found; by default all are alike
+    defaults = {key: parameters[key].default for key in config}
+    assert config == {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
