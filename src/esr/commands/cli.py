@@ -26,6 +26,12 @@ def evaluate() -> None:
     _command("evaluate")
 
 
+def _help(name: str) -> str:
+    """The help page. On Hydra's own way to it every group is listed twice, which takes a while."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(name, return_hydra_config=True).hydra.help.template
+
+
 def _command(name: str) -> None:
     """Run `esr.commands.NAME` under Hydra; what the user did wrong is told without a traceback."""
     # Processes that Lightning starts inherit what is set below: what the user set is kept apart.
@@ -42,6 +48,8 @@ def _command(name: str) -> None:
             raise SystemExit(f"error: {error}") from None  # Hydra would print the overrides first
 
     begin(name)
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        return print(_help(name))
     sys.path.append(os.getcwd())  # a network of one's own may lie beside what one types
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
     try:
