@@ -18,6 +18,7 @@ Channels = Annotated[int, Ge(1), "channels"]
 Even = Annotated[int, Ge(2), MultipleOf(2), "channels, half of which go another way"]
 Depth = Annotated[int, Ge(1), "blocks in series"]
 Heads = Annotated[int, Ge(1), "attention heads, each with an equal share of the channels"]
+Expansion = Annotated[int, Ge(1), "hidden channels per channel"]
 PerBlock = Channels | Sequence[Channels]
 """One number for all blocks, or one a block."""
 

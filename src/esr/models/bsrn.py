@@ -44,9 +44,7 @@ class BSRN(FusionTrunk):
         esa_width: Channels = 12,  # inside the attention
     ):
         blocks = (BSDB(width, distilled, esa_width) for _ in range(depth))
-        super().__init__(
-            scale, data_range, width, blocks, act=PointwiseGELU, conv=BSConv, in_channels=12
-        )
+        super().__init__(scale, data_range, width, blocks, PointwiseGELU, BSConv, in_channels=12)
         self.fuse = PointwiseLinear(depth * width, width)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:

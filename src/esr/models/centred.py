@@ -139,15 +139,13 @@ class MDAB(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.cat((self.point(x), self.separable(x)), dim=1)
         value, logits = self.value(x), self.logits(x)
+        # Over all pixels, so the output depends on how an image is cut.
         pixels = logits.flatten(2).softmax(dim=-1).view_as(x)
         return self.scale * self.project(value * logits.softmax(dim=1) + value * pixels)
 
 
 class MDAN(Network):
-    """Multi-dilation blocks under weight normalisation, attentions fused (ncepu_explorers).
-
-    The attention takes a softmax over all pixels, so the output depends on how an image is cut.
-    """
+    """Multi-dilation blocks under weight normalisation, attentions fused (ncepu_explorers)."""
 
     def __init__(
         self,

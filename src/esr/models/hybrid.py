@@ -1,33 +1,26 @@
 """Hybrids of convolution and window attention, both of NTIRE 2022: HNCT and MobileSR."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Heads, Scale
+from esr.models.arguments import Channels, DataRange, Depth, Expansion, Heads, Scale
 from esr.models.outlines import Blocks, FusionTrunk
 from esr.models.parts.gates import ESA, SpatialMask
 from esr.models.parts.layers import ShuffleSteps, resize
 from esr.models.parts.transformers import SwinBlock, WindowAttention, missing, mlp
 
-Expansion = Annotated[int, Ge(1), "hidden channels per channel"]
-
 
 class HybridBlock(nn.Module):
-    """A spatial mask, two Swin layers, plain and shifted, a 3x3 convolution and an ESA.
-
-    The Swin layers have no norms of their own; one before them normalises the stream itself.
-    """
+    """A spatial mask, two Swin layers, plain and shifted, a 3x3 convolution and an ESA."""
 
     def __init__(self, width: Channels, heads: Heads, esa_width: Channels, window: int = 8):
         super().__init__()
         self.window = window
         self.mask = SpatialMask()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width)  # of the stream itself; the layers have none of their own
         self.transformer = nn.Sequential(
             SwinBlock(width, heads, window, norm=False),
             SwinBlock(width, heads, window, shift=window // 2, norm=False),

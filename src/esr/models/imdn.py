@@ -107,20 +107,17 @@ def mirror(x: torch.Tensor, dim: int, length: int) -> torch.Tensor:
 
 
 class IMDTB(nn.Module):
-    """Grouped, shuffled convolutions that keep a slice each; two Swin layers; a skip.
-
-    Height and width of its input are multiples of the window.
-    """
+    """Grouped, shuffled convolutions that keep a slice each; two Swin layers; a skip."""
 
     def __init__(self, width: Channels, kept: Channels, groups: int, heads: Heads, window: int):
         super().__init__()
-        self.kept, self.window = kept, window
+        self.kept = kept
         rest = width - kept
         self.convs = nn.ModuleList(
             nn.Conv2d(inputs, width, 3, padding=1, groups=groups) for inputs in (width, rest, rest)
         )
         self.last = nn.Conv2d(rest, kept, 3, padding=1)
-        self.transformer = nn.Sequential(
+        self.transformer = nn.Sequential(  # height and width are multiples of the window
             SwinBlock(width, heads, window), SwinBlock(width, heads, window, shift=window // 2)
         )
         self.shuffle = nn.ChannelShuffle(groups)
@@ -169,13 +166,11 @@ class IMDTN(FusionTrunk):
 
 
 class GroupedConv(nn.Module):
-    """A grouped 3x3 convolution, ReLU and a 1x1 convolution.
-
-    The groups are convolutions of their own: published so, and counted so (134 in the network).
-    """
+    """A grouped 3x3 convolution, ReLU and a 1x1 convolution."""
 
     def __init__(self, inputs: Channels, outputs: Channels, groups: int = 4):  # divides both
         super().__init__()
+        # Convolutions of their own: published so, and counted so (134 in the network).
         self.groups = nn.ModuleList(
             nn.Conv2d(inputs // groups, outputs // groups, 3, padding=1) for _ in range(groups)
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
-from esr.models.arguments import Channels, DataRange, Scale
+from esr.models.arguments import Channels, DataRange, Expansion, Scale
 from esr.models.outlines import Blocks
 from esr.models.parts.layers import resize, steps
 
@@ -21,7 +21,7 @@ from esr.models.parts.layers import resize, steps
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (Sandler et al., CVPR 2018) with a skip, wider inside."""
 
-    def __init__(self, width: Channels, expansion: int):
+    def __init__(self, width: Channels, expansion: Expansion):
         super().__init__()
         hidden = expansion * width
         self.layers = nn.Sequential(

@@ -75,10 +75,7 @@ class FourierUnit(nn.Module):
 
 
 class NLFFC(Network):
-    """Fourier units on the enlarged image, the last of which makes the output.
-
-    Every fourth unit's output is added to that of the unit in the middle of those so far.
-    """
+    """Fourier units on the enlarged image, with skips between every fourth and its middle."""
 
     def __init__(
         self, scale: Scale = 4, data_range: DataRange = 1.0, width: Even = 64, depth: Depth = 9
@@ -87,7 +84,8 @@ class NLFFC(Network):
         self.head = nn.Conv2d(3, width, 1)
         self.blocks = nn.ModuleList(FourierUnit(width) for _ in range(depth))
         self.fuse = nn.ModuleList(
-            nn.Conv2d(width, width if n < depth else 3, 1) for n in range(1, depth + 1)
+            nn.Conv2d(width, width if n < depth else 3, 1)  # the last makes the image
+            for n in range(1, depth + 1)
         )
         self.act = nn.ReLU(inplace=True)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Scale
+from esr.models.arguments import Channels, DataRange, Depth, Expansion, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.distillation import DistillationBlock
 from esr.models.parts.gates import ESA
@@ -147,17 +147,14 @@ class FasterRFDN(FusionTrunk):
 
 
 class ConvNeXtUnit(nn.Module):
-    """A depthwise 7x7 convolution, a wide pointwise pair and a skip (Liu et al., CVPR 2022).
+    """A depthwise 7x7 convolution, a wide pointwise pair and a skip (Liu et al., CVPR 2022)."""
 
-    No norm, and LeakyReLU for GELU. The pair is `expansion` times wider in between.
-    """
-
-    def __init__(self, width: Channels, expansion: int = 4):
+    def __init__(self, width: Channels, expansion: Expansion = 4):
         super().__init__()
         self.convs = nn.Sequential(
             nn.Conv2d(width, width, 7, padding=3, groups=width),
             nn.Conv2d(width, expansion * width, 1),
-            leaky_relu(),
+            leaky_relu(),  # GELU in the paper, which has a norm, too
             nn.Conv2d(expansion * width, width, 1),
         )
 
@@ -199,8 +196,7 @@ class RFDNeXt(FusionTrunk):
         depth: Depth = 4,
         kept: Channels = 25,  # at each stage of a block
     ):
-        blocks = (RFNeXtB(width, kept) for _ in range(depth))
-        super().__init__(scale, data_range, width, blocks)
+        super().__init__(scale, data_range, width, (RFNeXtB(width, kept) for _ in range(depth)))
 
 
 class LaplacianAttention(nn.Module):
@@ -265,7 +261,7 @@ class FDEN(FusionTrunk):
         width: Channels = 29,
         depth: Depth = 4,
         kept: Channels = 14,  # before each stage of a block
-        expansion: int = 5,  # channels inside a stage per channel
+        expansion: Expansion = 5,  # inside a stage
         attention_width: Channels = 7,  # of the attention's pyramid
     ):
         blocks = (FDEB(width, kept, expansion, attention_width) for _ in range(depth))

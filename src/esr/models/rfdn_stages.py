@@ -82,15 +82,6 @@ class Multiception(nn.Module):
         return self.norm2(self.pointwise(self.norm1(y)))
 
 
-class MultiRFDB(RFDB):
-    """An `RFDB` of multiceptions; the fusion is an ordinary convolution."""
-
-    def __init__(self, width: Channels, kept: Channels, esa_width: Channels):
-        attention = ESA(width, esa_width)
-        super().__init__(width, kept, attention, conv=Multiception, pointwise=Multiception)
-        self.fuse = nn.Conv2d(4 * kept, width, 1)
-
-
 class MRFDN(FusionTrunk):
     """RFDN of multiceptions, BatchNorm at inference and PAN's upsampler (Multicog's m_RFDN)."""
 
@@ -104,7 +95,13 @@ class MRFDN(FusionTrunk):
         esa_width: Channels = 13,  # inside the attention
         tail_width: Channels = 24,  # while upsampling
     ):
-        blocks = (MultiRFDB(width, kept, esa_width) for _ in range(depth))
+        def block() -> RFDB:
+            attention = ESA(width, esa_width)
+            made = RFDB(width, kept, attention, conv=Multiception, pointwise=Multiception)
+            made.fuse = nn.Conv2d(4 * kept, width, 1)  # an ordinary convolution
+            return made
+
+        blocks = (block() for _ in range(depth))
         layers: list[nn.Module] = []
         inner = width
         for step in steps(scale):
@@ -160,15 +157,6 @@ class UnshuffledContext(nn.Module):
         return self.act(self.conv(self.act(F.max_pool2d(x, kernel_size=7, stride=3))))
 
 
-class DepthwiseRFDB(RFDB):
-    """An `RFDB` of depthwise stages whose last convolution is an ordinary one."""
-
-    def __init__(self, width: Channels, kept: Channels, attention_width: Channels):
-        attention = ContextGate(width, attention_width, UnshuffledContext(attention_width))
-        super().__init__(width, kept, attention, conv=DepthwisePair)
-        self.last = nn.Conv2d(width, kept, 3, padding=1)
-
-
 class RFDNMSRB(FusionTrunk):
     """RFDN with depthwise stages and an unshuffled attention (Set5baby)."""
 
@@ -181,5 +169,10 @@ class RFDNMSRB(FusionTrunk):
         kept: Channels = 25,  # at each stage
         attention_width: Channels = 12,
     ):
-        blocks = (DepthwiseRFDB(width, kept, attention_width) for _ in range(depth))
-        super().__init__(scale, data_range, width, blocks)
+        def block() -> RFDB:
+            attention = ContextGate(width, attention_width, UnshuffledContext(attention_width))
+            made = RFDB(width, kept, attention, conv=DepthwisePair)
+            made.last = nn.Conv2d(width, kept, 3, padding=1)  # an ordinary convolution
+            return made
+
+        super().__init__(scale, data_range, width, (block() for _ in range(depth)))

@@ -16,12 +16,9 @@ from esr.models.parts.layers import ChannelNorm, pixel_shuffle_tail
 
 
 class Modulation(nn.Module):
-    """Equal parts of the channels, each at half the resolution of the one before.
+    """Multiply by a mixture of equal parts, each at half the resolution of the one before."""
 
-    Their mixture multiplies the input. `levels` divides `width`.
-    """
-
-    def __init__(self, width: Channels, levels: int = 4):
+    def __init__(self, width: Channels, levels: int = 4):  # which divides `width`
         super().__init__()
         part = width // levels
         self.depthwise = nn.ModuleList(

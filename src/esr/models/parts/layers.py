@@ -141,12 +141,10 @@ class PointwiseLinear(nn.Linear):
 
 
 class PointwiseGELU(nn.GELU):
-    """GELU of maps whose channels lie side by side in memory, as `PointwiseLinear` leaves them.
-
-    On a CPU it is half as fast again on the view in which they are contiguous.
-    """
+    """GELU of maps whose channels lie side by side in memory, as `PointwiseLinear` leaves them."""
 
     def forward(self, input: Tensor) -> Tensor:
+        # On a CPU it is half as fast again on the view in which they are contiguous.
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

@@ -98,13 +98,24 @@ class DBB(Block):
             self.branches["pool"] = NormChain(self.shape, pool=True)
 
 
-class ECB(Block):
+class EdgeBlock(Block):
+    """A 3x3 block that ends in the three edge branches and, if wanted and possible, the input."""
+
+    kernels = (3,)
+
+    def add_edges(self, identity: bool) -> None:
+        """Add these branches; the others come first."""
+        for name, mask in EDGES.items():
+            self.branches[name] = Edge(self.shape, mask)
+        if identity and self.shape.keeps_shape:
+            self.branches["identity"] = Identity(self.shape)
+
+
+class ECB(EdgeBlock):
     """3x3 + (1x1 -> 3x3) + three (1x1 -> scaled Sobel-x, Sobel-y, Laplacian) [+ input].
 
     Edge-oriented convolution block: ECBSR's, ACM MM 2021; also of NEESR's network in NTIRE 2022.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -118,19 +129,14 @@ class ECB(Block):
         wide = int(self.shape.out_channels * depth_multiplier)
         self.branches["conv"] = Conv(self.shape)
         self.branches["expand"] = Chain(self.shape, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
-class EDBB(Block):
+class EDBB(EdgeBlock):
     """ECB + 1x1 + input: seven branches.
 
     Edge-enhanced diverse branch block: EFDN's, NKU-ESR's network in NTIRE 2022.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -145,13 +151,10 @@ class EDBB(Block):
         self.branches["conv"] = Conv(self.shape)
         self.branches["point"] = Conv(self.shape, (1, 1))
         self.branches["expand"] = Chain(self.shape, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
-class RepRFNBlock(Block):
+class RepRFNBlock(EdgeBlock):
     """3x3 + 1x3 + 3x1 + 1x1 + (1x1 -> 3x3) + three edge branches + input: RepRFN's.
 
     CUC_SR, NTIRE 2023; nine branches without BatchNorm. The team's factsheet shows the block only
@@ -159,8 +162,6 @@ class RepRFNBlock(Block):
     1x1 -> 3x3 of twice the input's width without biases) is taken from a public re-implementation
     and is an assumption.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -176,10 +177,7 @@ class RepRFNBlock(Block):
         self.branches["vertical"] = Conv(self.shape, (3, 1))
         self.branches["point"] = Conv(self.shape, (1, 1))
         self.branches["expand"] = Chain(unbiased, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
 class RepVGG(Block):

@@ -209,14 +209,12 @@ class Edge(Branch):
 
     def reset(self) -> None:
         super().reset()
-        self.scale.detach().normal_(std=1e-3)
-        if self.bias is not None:
-            self.bias.detach().normal_(std=1e-3)
+        for parameter in self.parameters(recurse=False):  # scale and bias
+            parameter.detach().normal_(std=1e-3)
 
     def silence(self) -> None:
-        self.scale.detach().zero_()
-        if self.bias is not None:
-            self.bias.detach().zero_()
+        for parameter in self.parameters(recurse=False):
+            parameter.detach().zero_()
 
 
 class Identity(Branch):
