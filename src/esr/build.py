@@ -163,14 +163,19 @@ def today(path: str) -> str:
 
 _NOW = {
     "evaluation.reference": "models.bicubic",
-    "models.imdn": "models.imdn_paper",
+    "models.bsrn": "models.lkdn",
+    "models.centred": "models.aaln models.mdan",
+    "models.fmen": "models.reparam.normed_hfab",
+    "models.gated": "models.alpan models.efdn models.esan models.lwfanet models.mdgn",
+    "models.hybrid": "models.hnct models.mobilesr",
+    "models.imdn": "models.imdeception models.imdn_paper models.imdtn",
+    "models.lateral": "models.resdn models.rfesr models.rlcsr",
     "models.pan": "models.scet models.prrn",
     "models.parts.gates": "models.attention models.esa models.gates",
     "models.parts.layers": "models.bsconv models.layers models.mean_shift models.norms "
     "models.upsampling",
     "models.parts.transformers": "models.restormer models.windows",
     "models.plain": "models.ecbsr models.edsr models.plainsr models.sesr",
-    "models.reparam.attention": "models.reparam.normed_hfab",
     "models.reparam.blocks": "models.reparam.acb models.reparam.collapsible models.reparam.conv3xc "
     "models.reparam.conv_lora models.reparam.dbb models.reparam.ecb models.reparam.edbb "
     "models.reparam.repconv models.reparam.reprfn models.reparam.repvgg models.reparam.residual "
@@ -178,7 +183,7 @@ _NOW = {
     "models.parts.distillation": "models.rfdb",
     "models.rfdn": "models.afdn models.clrfdn models.plainrfdn models.repafdn",
     "models.rfdn_stages": "models.m_rfdn models.msdn models.rfdn_msrb",
-    "models.rfdn_rewired": "models.arfdn models.bmdn models.faster_rfdn models.rfdnext",
+    "models.rfdn_rewired": "models.arfdn models.bmdn models.faster_rfdn models.fden models.rfdnext",
     "surgery.importance": "surgery.pruning.importance",
     "sweeps.hopeless": "callbacks.hopeless",
     "training.callbacks.checkpoint": "callbacks.checkpoint",

@@ -10,8 +10,7 @@ from torch import nn
 from esr.config import build, compose
 from esr.errors import UserError
 from esr.evaluation.tiling import Tiling, Upscaler
-from esr.models.imdeception import BlockAttention
-from esr.models.imdtn import IMDTN
+from esr.models.imdn import IMDTN, BlockAttention
 from esr.models.nasnet_bn import CHOICES, InvertedResidual, NASNetBN, Residual
 from esr.models.nlffc import NLFFC
 from esr.zoo import catalogue as zoo

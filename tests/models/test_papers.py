@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from esr.config import build, compose
+from esr.models.bsrn import LKDN, SeparableConvRep
 from esr.models.imdn import IMDNPaper
-from esr.models.lkdn import LKDN, SeparableConvRep
 from esr.models.pan import PAN
 from esr.models.plain import EDSR
 from esr.models.safmn import SAFMN

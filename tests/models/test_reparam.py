@@ -7,8 +7,8 @@ from reparam_cases import BLOCKS, by_branches, factory, photograph, train_a_litt
 from torch import nn
 
 from esr.errors import UserError
+from esr.models.fmen import NormedHFAB
 from esr.models.parts.gates import HFAB
-from esr.models.reparam.attention import NormedHFAB
 from esr.models.reparam.blocks import ECB
 from esr.models.reparam.branches import Chain, Identity
 from esr.surgery.fuse import fuse, load_plain

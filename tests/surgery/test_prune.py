@@ -245,7 +245,7 @@ def test_taylor_predicts_the_loss_change():
 @pytest.mark.parametrize("measure", IMPORTANCES[3:], ids=lambda m: type(m).__name__)
 def test_weight_normed_layers_are_judged_too(measure):
     """They have directions and lengths of filters in place of weights."""
-    config = {"_target_": "esr.models.rlcsr.RLCSR", "width": 8, "kept": 4, "depth": 1}
+    config = {"_target_": "esr.models.lateral.RLCSR", "width": 8, "kept": 4, "depth": 1}
     structure = analyse(rebuild.build_network(config), config)
     net, segments = structure.net, structure.segments
     index = next(
@@ -338,7 +338,7 @@ def test_a_network_compiled_in_place_is_pruned():
 
 
 def test_reasons_are_told_once():
-    config = {"_target_": "esr.models.lkdn.LKDN", "width": 8, "depth": 2}
+    config = {"_target_": "esr.models.bsrn.LKDN", "width": 8, "depth": 2}
     with pytest.raises(UserError, match=r"no width that can be pruned.*attention") as caught:
         Prune({"flops": 0.7})(rebuild.build_network(config), config)
     assert len(str(caught.value)) < 500

@@ -9,14 +9,16 @@ beside the argument there.
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MultipleOf
 from torch import nn
 
 Scale = Annotated[int, Ge(1), "side of the output in units of the input's"]
 DataRange = Annotated[float, Gt(0), "value range that the weights expect: 1 or 255"]
 Channels = Annotated[int, Ge(1), "channels"]
+Even = Annotated[int, Ge(2), MultipleOf(2), "channels, half of which go another way"]
 Depth = Annotated[int, Ge(1), "blocks in series"]
 Heads = Annotated[int, Ge(1), "attention heads, each with an equal share of the channels"]
+Expansion = Annotated[int, Ge(1), "hidden channels per channel"]
 PerBlock = Channels | Sequence[Channels]
 """One number for all blocks, or one a block."""
 

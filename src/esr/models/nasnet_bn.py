@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
-from esr.models.arguments import Channels, DataRange, Scale
-from esr.models.network import Network
+from esr.models.arguments import Channels, DataRange, Expansion, Scale
+from esr.models.outlines import Blocks
 from esr.models.parts.layers import resize, steps
 
 
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (Sandler et al., CVPR 2018) with a skip, wider inside."""
 
-    def __init__(self, width: Channels, expansion: int):
+    def __init__(self, width: Channels, expansion: Expansion):
         super().__init__()
         hidden = expansion * width
         self.layers = nn.Sequential(
@@ -64,7 +64,7 @@ CHOICES: dict[str, Callable[[int], nn.Module]] = {
 """What a position of `blocks` can be: the official codes 0, 1, 2 and 3, in this order."""
 
 
-class NASNetBN(Network):
+class NASNetBN(Blocks):
     """Blocks in series without a long skip, upsampling in steps, a bilinear skip of the image.
 
     Raises:
@@ -78,24 +78,19 @@ class NASNetBN(Network):
         width: Channels = 32,
         blocks: Sequence[str] = ("mobile3",) * 16,  # of `CHOICES`, from the input to the output
     ):
-        super().__init__(scale, data_range)
         unknown = sorted(set(blocks) - CHOICES.keys())
         if unknown:
-            raise UserError(
-                f"unknown blocks {', '.join(unknown)}: choose from {', '.join(CHOICES)}"
-            )
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(CHOICES[name](width) for name in blocks))
+            known = ", ".join(CHOICES)
+            raise UserError(f"unknown blocks {', '.join(unknown)}: choose from {known}")
+        super().__init__(scale, data_range, width, (CHOICES[name](width) for name in blocks))
         self.up = nn.ModuleList(
             nn.Conv2d(width, step**2 * width, 3, padding=1) for step in steps(scale)
         )
-        self.tail = nn.ModuleList(
-            [nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)]
-        )
+        self.tail = nn.ModuleList(nn.Conv2d(width, n, 3, padding=1) for n in (width, 3))
         self.act = nn.LeakyReLU(0.1, inplace=True)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.blocks(self.act(self.head(x)))
+        y = self.features(self.act(self.head(x)))
         for conv, step in zip(self.up, steps(self.scale), strict=True):
             y = self.act(F.pixel_shuffle(conv(y), step))
         return self.tail[1](self.act(self.tail[0](y))) + resize(x, self.scale, "bilinear")

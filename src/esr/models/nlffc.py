@@ -9,7 +9,7 @@ and the published figure belongs to tiles of 256 that overlap by 32 (the entry's
 import torch
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Scale
+from esr.models.arguments import Channels, DataRange, Depth, Even, Scale
 from esr.models.network import Network
 from esr.models.parts.layers import resize
 
@@ -59,7 +59,7 @@ class GlobalContext(nn.Module):
 class FourierUnit(nn.Module):
     """Half of the channels local, half global, each half seeing both."""
 
-    def __init__(self, width: Channels):  # even
+    def __init__(self, width: Even):
         super().__init__()
         half = width // 2
         self.local = nn.ModuleList(nn.Conv2d(half, half, 3, padding=1) for _ in range(2))
@@ -78,17 +78,14 @@ class NLFFC(Network):
     """Fourier units on the enlarged image, with skips between every fourth and its middle."""
 
     def __init__(
-        self,
-        scale: Scale = 4,
-        data_range: DataRange = 1.0,
-        width: Channels = 64,  # even
-        depth: Depth = 9,  # the last unit's output becomes the image
+        self, scale: Scale = 4, data_range: DataRange = 1.0, width: Even = 64, depth: Depth = 9
     ):
         super().__init__(scale, data_range)
         self.head = nn.Conv2d(3, width, 1)
         self.blocks = nn.ModuleList(FourierUnit(width) for _ in range(depth))
         self.fuse = nn.ModuleList(
-            nn.Conv2d(width, width if n < depth else 3, 1) for n in range(1, depth + 1)
+            nn.Conv2d(width, width if n < depth else 3, 1)  # the last makes the image
+            for n in range(1, depth + 1)
         )
         self.act = nn.ReLU(inplace=True)
 

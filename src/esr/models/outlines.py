@@ -1,4 +1,4 @@
-"""The two outlines of nearly every efficient network: blocks in series, or their outputs fused."""
+"""The outlines of nearly every efficient network: blocks in series, or their outputs fused."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,34 @@ from torch import nn
 
 from esr.models.arguments import Activation, Channels, ConvFactory, DataRange, Scale
 from esr.models.network import Network
-from esr.models.parts.layers import leaky_relu, pixel_shuffle_tail
+from esr.models.parts.layers import in_turn, leaky_relu, pixel_shuffle_tail
 
 
-class SeriesTrunk(Network):
+class Blocks(Network):
+    """head and blocks in series; what follows and the `body` are the subclass's."""
+
+    def __init__(
+        self,
+        scale: Scale,
+        data_range: DataRange,
+        width: Channels,
+        blocks: Iterable[nn.Module],
+        conv: ConvFactory = nn.Conv2d,  # of the head
+        in_channels: Channels = 3,  # of the head; `body` of a subclass makes them if not 3
+    ):
+        super().__init__(scale, data_range)
+        self.head = conv(in_channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList(blocks)
+        self.min_size = max(getattr(part, "min_size", 1) for part in self.modules())
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the blocks make of the head's output."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class SeriesTrunk(Blocks):
     """head, blocks in series, a 3x3 convolution, the long skip from the head, tail."""
 
     def __init__(
@@ -21,20 +45,11 @@ class SeriesTrunk(Network):
         blocks: Iterable[nn.Module],
         conv: ConvFactory = nn.Conv2d,  # of the head and of the convolution before the skip
         tail: nn.Module | None = None,  # from features to the image, by default a pixel shuffle
-        in_channels: Channels = 3,  # of the head; `body` of a subclass makes them if not 3
+        in_channels: Channels = 3,
     ):
-        super().__init__(scale, data_range)
-        self.head = conv(in_channels, width, 3, padding=1)
-        self.blocks = nn.ModuleList(blocks)
+        super().__init__(scale, data_range, width, blocks, conv, in_channels)
         self.trunk = conv(width, width, 3, padding=1)
         self.tail = tail if tail is not None else pixel_shuffle_tail(width, scale)
-        self.min_size = max(getattr(part, "min_size", 1) for part in self.modules())
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the blocks make of the head's output."""
-        for block in self.blocks:
-            x = block(x)
-        return x
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
         head = self.head(x)
@@ -60,8 +75,4 @@ class FusionTrunk(SeriesTrunk):
         self.act = act()
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        outputs = []
-        for block in self.blocks:
-            x = block(x)
-            outputs.append(x)
-        return self.act(self.fuse(torch.cat(outputs, dim=1)))
+        return self.act(self.fuse(torch.cat(in_turn(self.blocks, x), dim=1)))

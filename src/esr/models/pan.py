@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Heads, Scale
-from esr.models.network import Network
-from esr.models.parts.gates import AverageAttention, PixelAttention
+from esr.models.arguments import Channels, DataRange, Depth, Even, Heads, Scale
+from esr.models.outlines import Blocks
+from esr.models.parts.gates import AverageAttention, PixelAttention, attended_step
 from esr.models.parts.layers import pixel_shuffle_tail, resize, steps
 from esr.models.parts.transformers import RestormerBlock
 
@@ -18,7 +18,7 @@ def conv3(channels: int, bias: bool = True) -> nn.Conv2d:
 class SCPA(nn.Module):
     """PAN's self-calibrated block with pixel attention."""
 
-    def __init__(self, width: Channels):  # even
+    def __init__(self, width: Even):
         super().__init__()
         half = width // 2
         self.split = nn.ModuleList(nn.Conv2d(width, half, 1, bias=False) for _ in range(2))
@@ -36,7 +36,7 @@ class SCPA(nn.Module):
         return self.fuse(torch.cat((plain, gated), dim=1)) + x
 
 
-class PAN(Network):
+class PAN(Blocks):
     """Pixel attention network (Zhao et al., ECCV 2020 workshops), 272 K parameters at x4.
 
     Self-calibrated blocks; nearest-neighbour enlargement in steps, each followed by attention; the
@@ -47,34 +47,25 @@ class PAN(Network):
         self,
         scale: Scale = 4,
         data_range: DataRange = 1.0,
-        width: Channels = 40,  # even
+        width: Even = 40,
         up_width: Channels = 24,  # after the first enlargement
         depth: Depth = 16,
     ):
-        super().__init__(scale, data_range)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(SCPA(width) for _ in range(depth)))
+        super().__init__(scale, data_range, width, (SCPA(width) for _ in range(depth)))
         self.trunk = conv3(width)
         self.enlarge = nn.Sequential()
-        for n, step in enumerate(steps(scale)):
-            enlargement = nn.Sequential(
-                nn.Upsample(scale_factor=step, mode="nearest"),
-                nn.Conv2d(up_width if n else width, up_width, 3, padding=1),
-                PixelAttention(up_width),
-                nn.LeakyReLU(0.2, inplace=True),
-                conv3(up_width),
-                nn.LeakyReLU(0.2, inplace=True),
-            )
-            self.enlarge.append(enlargement)
+        for step in steps(scale):
+            self.enlarge.append(attended_step(step, width, up_width, up_width))
+            width = up_width
         self.tail = nn.Conv2d(up_width, 3, 3, padding=1)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
         head = self.head(x)
-        y = self.trunk(self.blocks(head)) + head
-        return self.tail(self.enlarge(y)) + resize(x, self.scale, "bilinear")
+        y = self.enlarge(self.trunk(self.features(head)) + head)
+        return self.tail(y) + resize(x, self.scale, "bilinear")
 
 
-class SCET(Network):
+class SCET(Blocks):
     """Self-calibrated efficient transformer (Zou et al., CVPR 2022 workshops; team Giantpandacv).
 
     PAN's blocks and one transformer, then two paths with an upsampler each, summed. The learnable
@@ -86,16 +77,14 @@ class SCET(Network):
         self,
         scale: Scale = 4,
         data_range: DataRange = 1.0,
-        width: Channels = 64,  # even
+        width: Even = 64,
         depth: Depth = 16,
         heads: Heads = 8,
     ):
-        super().__init__(scale, data_range)
+        super().__init__(scale, data_range, width, (SCPA(width) for _ in range(depth)))
         colours = width // scale**2
         # The upsamplers use so many of the channels: 64 at x2 and x4; 63 at x3, which has no 64.
         self.used = colours * scale**2
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(SCPA(width) for _ in range(depth)))
         self.transformer = RestormerBlock(width, heads)
         self.trunk = nn.Conv2d(width, self.used, 3, padding=1)
         self.tail = nn.Sequential(nn.PixelShuffle(scale), nn.Conv2d(colours, 3, 3, padding=1))
@@ -103,7 +92,7 @@ class SCET(Network):
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
         x = self.head(x)
-        deep = self.trunk(self.transformer(self.blocks(x)))
+        deep = self.trunk(self.transformer(self.features(x)))
         return self.tail(deep) + self.skip(x[:, : self.used])
 
 
@@ -124,7 +113,7 @@ class Gate(nn.Module):
 class PRRB(nn.Module):
     """One half of the channels gates itself, one passes a convolution; both joined, with a skip."""
 
-    def __init__(self, width: Channels):  # even
+    def __init__(self, width: Even):
         super().__init__()
         half = width // 2
         self.split = nn.ModuleList(nn.Conv2d(width, half, 1, bias=False) for _ in range(2))
@@ -144,19 +133,13 @@ class PRRB(nn.Module):
         return self.attention(y) + x
 
 
-class PRRN(Network):
+class PRRN(Blocks):
     """Team GDUT_SR (NTIRE 2022): a 1x1 convolution joins each block's output with the head's."""
 
     def __init__(
-        self,
-        scale: Scale = 4,
-        data_range: DataRange = 1.0,
-        width: Channels = 40,  # even
-        depth: Depth = 16,
+        self, scale: Scale = 4, data_range: DataRange = 1.0, width: Even = 40, depth: Depth = 16
     ):
-        super().__init__(scale, data_range)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(PRRB(width) for _ in range(depth))
+        super().__init__(scale, data_range, width, (PRRB(width) for _ in range(depth)))
         self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for _ in range(depth))
         self.trunk = conv3(width)
         self.tail = pixel_shuffle_tail(width, scale)

@@ -4,6 +4,8 @@ The first three are trained with another `conv` than they are deployed with: the
 convolutions may be re-parameterised blocks while training.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
@@ -11,18 +13,6 @@ from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
 from esr.models.network import Network
 from esr.models.outlines import SeriesTrunk
 from esr.models.parts.layers import MeanShift, ShuffleSteps
-
-
-class PlainBlock(nn.Module):
-    """A 3x3 convolution and a ReLU."""
-
-    def __init__(self, width: Channels, conv: ConvFactory = nn.Conv2d):
-        super().__init__()
-        self.conv = conv(width, width, 3, padding=1)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(self.conv(x))
 
 
 class PlainSR(SeriesTrunk):
@@ -41,8 +31,11 @@ class PlainSR(SeriesTrunk):
         depth: Depth = 8,
         conv: ConvFactory = nn.Conv2d,  # of all convolutions but the tail's
     ):
-        blocks = (PlainBlock(width, conv) for _ in range(depth))
-        super().__init__(scale, data_range, width, blocks, conv)
+        def block() -> nn.Sequential:
+            layer = conv(width, width, 3, padding=1)
+            return nn.Sequential(OrderedDict(conv=layer, act=nn.ReLU(inplace=True)))
+
+        super().__init__(scale, data_range, width, (block() for _ in range(depth)), conv)
 
 
 class PReLUStack(Network):

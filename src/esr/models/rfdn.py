@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, PerBlock, Scale
+from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Even, PerBlock, Scale
 from esr.models.outlines import FusionTrunk, SeriesTrunk
 from esr.models.parts.distillation import RFDB
 from esr.models.parts.gates import ESA, BranchedContext, ContextGate, HalvesGate, PixelAttention
@@ -53,7 +53,7 @@ class AFDN(FusionTrunk):
         self,
         scale: Scale = 4,
         data_range: DataRange = 255.0,
-        width: Channels = 46,  # even
+        width: Even = 46,
         depth: Depth = 4,
         distilled: Channels = 23,  # kept at each stage
     ):

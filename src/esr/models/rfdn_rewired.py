@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Scale
+from esr.models.arguments import Channels, DataRange, Depth, Expansion, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.distillation import DistillationBlock
 from esr.models.parts.gates import ESA
-from esr.models.parts.layers import leaky_relu
+from esr.models.parts.layers import leaky_relu, resize_like
 
 
 class CrossedConv(nn.Module):
@@ -146,17 +147,14 @@ class FasterRFDN(FusionTrunk):
 
 
 class ConvNeXtUnit(nn.Module):
-    """A depthwise 7x7 convolution, a wide pointwise pair and a skip (Liu et al., CVPR 2022).
+    """A depthwise 7x7 convolution, a wide pointwise pair and a skip (Liu et al., CVPR 2022)."""
 
-    No norm, and LeakyReLU for GELU. The pair is `expansion` times wider in between.
-    """
-
-    def __init__(self, width: Channels, expansion: int = 4):
+    def __init__(self, width: Channels, expansion: Expansion = 4):
         super().__init__()
         self.convs = nn.Sequential(
             nn.Conv2d(width, width, 7, padding=3, groups=width),
             nn.Conv2d(width, expansion * width, 1),
-            leaky_relu(),
+            leaky_relu(),  # GELU in the paper, which has a norm, too
             nn.Conv2d(expansion * width, width, 1),
         )
 
@@ -198,5 +196,73 @@ class RFDNeXt(FusionTrunk):
         depth: Depth = 4,
         kept: Channels = 25,  # at each stage of a block
     ):
-        blocks = (RFNeXtB(width, kept) for _ in range(depth))
+        super().__init__(scale, data_range, width, (RFNeXtB(width, kept) for _ in range(depth)))
+
+
+class LaplacianAttention(nn.Module):
+    """A mask from the differences between the levels of a pyramid; the finest one is kept, too."""
+
+    min_size = 8
+
+    def __init__(self, channels: Channels, width: Channels):  # of the pyramid
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.down = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
+        self.excite = nn.Conv2d(3 * width, channels, 1)
+        self.join = nn.Conv2d(channels + width, channels, 1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        level = self.act(self.squeeze(x))
+        details = []
+        for conv in self.down:
+            coarser = self.act(conv(F.max_pool2d(level, 2)))
+            details.append(level - resize_like(coarser, level))
+            level = coarser
+        pyramid = torch.cat([resize_like(detail, x) for detail in details], dim=1)
+        return self.join(torch.cat((x * self.excite(pyramid).sigmoid(), details[0]), dim=1))
+
+
+class FDEB(DistillationBlock):
+    """Distil channels before each wide pointwise stage; no activation after the stages' skips."""
+
+    def __init__(self, width: Channels, kept: Channels, expansion: int, attention_width: Channels):
+        super().__init__()
+        hidden = expansion * width
+        self.distill = nn.ModuleList(nn.Conv2d(width, kept, 1, bias=False) for _ in range(3))
+        self.refine = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, hidden, 1),
+                leaky_relu(),
+                nn.Conv2d(hidden, width, 1),
+                nn.Conv2d(width, width, 3, padding=1),
+            )
+            for _ in range(3)
+        )
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+        self.fuse = nn.Conv2d(3 * kept + width, width, 1)
+        self.attention = LaplacianAttention(width, attention_width)
+        self.act = leaky_relu()
+
+    def stage(self, i: int, x: torch.Tensor, kept: list[torch.Tensor]) -> torch.Tensor:
+        return self.refine[i](x) + x
+
+    def end(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x)
+
+
+class FDEN(FusionTrunk):
+    """Wide pointwise stages and attention on a Laplacian pyramid, outputs fused (NJU_MCG)."""
+
+    def __init__(
+        self,
+        scale: Scale = 4,
+        data_range: DataRange = 1.0,
+        width: Channels = 29,
+        depth: Depth = 4,
+        kept: Channels = 14,  # before each stage of a block
+        expansion: Expansion = 5,  # inside a stage
+        attention_width: Channels = 7,  # of the attention's pyramid
+    ):
+        blocks = (FDEB(width, kept, expansion, attention_width) for _ in range(depth))
         super().__init__(scale, data_range, width, blocks)

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esr.models.arguments import Channels, DataRange, Depth, Scale
+from esr.models.arguments import Channels, DataRange, Depth, Even, Scale
 from esr.models.outlines import FusionTrunk
 from esr.models.parts.distillation import RFDB
-from esr.models.parts.gates import ESA, ContextGate, PixelAttention
+from esr.models.parts.gates import ESA, ContextGate, attended_step
 from esr.models.parts.layers import silu, steps
 
 
@@ -47,7 +47,7 @@ class MSDN(FusionTrunk):
         self,
         scale: Scale = 4,
         data_range: DataRange = 255.0,
-        width: Channels = 56,  # even
+        width: Even = 56,
         distilled: Channels = 28,  # kept at each stage
         strides: Sequence[int] = (4, 3, 2),  # pooling of each block's attention
         attention_width: Channels = 7,
@@ -82,34 +82,6 @@ class Multiception(nn.Module):
         return self.norm2(self.pointwise(self.norm1(y)))
 
 
-class MultiRFDB(RFDB):
-    """An `RFDB` of multiceptions; the fusion is an ordinary convolution."""
-
-    def __init__(self, width: Channels, kept: Channels, esa_width: Channels):
-        attention = ESA(width, esa_width)
-        super().__init__(width, kept, attention, conv=Multiception, pointwise=Multiception)
-        self.fuse = nn.Conv2d(4 * kept, width, 1)
-
-
-def attended_tail(width: Channels, inner: Channels, scale: Scale) -> nn.Sequential:
-    """Nearest-neighbour upsampling in steps, each with a convolution, pixel attention, another.
-
-    PAN's upsampler. (N, width, H, W) -> (N, 3, scale*H, scale*W); `inner` channels after step one.
-    """
-    layers: list[nn.Module] = []
-    for step in steps(scale):
-        layers += [
-            nn.Upsample(scale_factor=step, mode="nearest"),
-            nn.Conv2d(width, width, 3, padding=1),
-            PixelAttention(width),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(width, inner, 3, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        width = inner
-    return nn.Sequential(*layers, nn.Conv2d(inner, 3, 3, padding=1))
-
-
 class MRFDN(FusionTrunk):
     """RFDN of multiceptions, BatchNorm at inference and PAN's upsampler (Multicog's m_RFDN)."""
 
@@ -123,8 +95,19 @@ class MRFDN(FusionTrunk):
         esa_width: Channels = 13,  # inside the attention
         tail_width: Channels = 24,  # while upsampling
     ):
-        blocks = (MultiRFDB(width, kept, esa_width) for _ in range(depth))
-        tail = attended_tail(width, tail_width, scale)
+        def block() -> RFDB:
+            attention = ESA(width, esa_width)
+            made = RFDB(width, kept, attention, conv=Multiception, pointwise=Multiception)
+            made.fuse = nn.Conv2d(4 * kept, width, 1)  # an ordinary convolution
+            return made
+
+        blocks = (block() for _ in range(depth))
+        layers: list[nn.Module] = []
+        inner = width
+        for step in steps(scale):
+            layers += attended_step(step, inner, inner, tail_width)
+            inner = tail_width
+        tail = nn.Sequential(*layers, nn.Conv2d(tail_width, 3, 3, padding=1))
         super().__init__(scale, data_range, width, blocks, tail=tail)
 
 
@@ -169,19 +152,9 @@ class UnshuffledContext(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> (N, width, h, w), about a sixth of the side."""
         height, width = (side // 2 * 2 for side in x.shape[2:])  # the last odd row is dropped
         x = F.pixel_unshuffle(x[..., :height, :width], 2)
         return self.act(self.conv(self.act(F.max_pool2d(x, kernel_size=7, stride=3))))
-
-
-class DepthwiseRFDB(RFDB):
-    """An `RFDB` of depthwise stages whose last convolution is an ordinary one."""
-
-    def __init__(self, width: Channels, kept: Channels, attention_width: Channels):
-        attention = ContextGate(width, attention_width, UnshuffledContext(attention_width))
-        super().__init__(width, kept, attention, conv=DepthwisePair)
-        self.last = nn.Conv2d(width, kept, 3, padding=1)
 
 
 class RFDNMSRB(FusionTrunk):
@@ -196,5 +169,10 @@ class RFDNMSRB(FusionTrunk):
         kept: Channels = 25,  # at each stage
         attention_width: Channels = 12,
     ):
-        blocks = (DepthwiseRFDB(width, kept, attention_width) for _ in range(depth))
-        super().__init__(scale, data_range, width, blocks)
+        def block() -> RFDB:
+            attention = ContextGate(width, attention_width, UnshuffledContext(attention_width))
+            made = RFDB(width, kept, attention, conv=DepthwisePair)
+            made.last = nn.Conv2d(width, kept, 3, padding=1)  # an ordinary convolution
+            return made
+
+        super().__init__(scale, data_range, width, (block() for _ in range(depth)))

@@ -14,23 +14,14 @@ from esr.models.parts.layers import leaky_relu, per_block
 
 
 class RLFB(nn.Module):
-    """Three 3x3 convolutions with activations, a skip, a 1x1 convolution and a light ESA."""
+    """Three 3x3 convolutions, `mid` channels in between, a skip, a 1x1 convolution, a light ESA."""
 
     def __init__(
-        self,
-        width: Channels,
-        mid: Channels,  # between the three convolutions
-        esa_width: Channels = 16,
-        conv: ConvFactory = nn.Conv2d,
+        self, width: Channels, mid: Channels, esa_width: Channels, conv: ConvFactory = nn.Conv2d
     ):
         super().__init__()
-        self.convs = nn.ModuleList(
-            [
-                conv(width, mid, 3, padding=1),
-                conv(mid, mid, 3, padding=1),
-                conv(mid, width, 3, padding=1),
-            ]
-        )
+        shapes = ((width, mid), (mid, mid), (mid, width))
+        self.convs = nn.ModuleList(conv(n_in, n_out, 3, padding=1) for n_in, n_out in shapes)
         self.fuse = nn.Conv2d(width, width, 1)
         self.attention = ESA(width, esa_width, depth=1)
         self.act = leaky_relu()

@@ -11,17 +11,14 @@ from annotated_types import Gt
 from torch import nn
 
 from esr.models.arguments import Channels, DataRange, Depth, Scale
-from esr.models.network import Network
+from esr.models.outlines import Blocks
 from esr.models.parts.layers import ChannelNorm, pixel_shuffle_tail
 
 
 class Modulation(nn.Module):
-    """Equal parts of the channels, each at half the resolution of the one before.
+    """Multiply by a mixture of equal parts, each at half the resolution of the one before."""
 
-    Their mixture multiplies the input. `levels` divides `width`.
-    """
-
-    def __init__(self, width: Channels, levels: int = 4):
+    def __init__(self, width: Channels, levels: int = 4):  # which divides `width`
         super().__init__()
         part = width // levels
         self.depthwise = nn.ModuleList(
@@ -32,13 +29,12 @@ class Modulation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[-2:]
-        parts = list(x.chunk(len(self.depthwise), dim=1))
-        for level, conv in enumerate(self.depthwise):
-            if level == 0:
-                parts[0] = conv(parts[0])
-            else:
-                pooled = F.adaptive_max_pool2d(parts[level], (height >> level, width >> level))
-                parts[level] = F.interpolate(conv(pooled), size=(height, width), mode="nearest")
+        first, *others = x.chunk(len(self.depthwise), dim=1)
+        parts = [self.depthwise[0](first)]
+        for level, part in enumerate(others, start=1):
+            pooled = F.adaptive_max_pool2d(part, (height >> level, width >> level))
+            y = self.depthwise[level](pooled)
+            parts.append(F.interpolate(y, size=(height, width), mode="nearest"))
         return self.act(self.mix(torch.cat(parts, dim=1))) * x
 
 
@@ -59,7 +55,7 @@ class Block(nn.Module):
         return self.mixer(self.norms[1](x)) + x
 
 
-class SAFMN(Network):
+class SAFMN(Blocks):
     """Modulation blocks in series with a long skip."""
 
     min_size = 8
@@ -72,11 +68,9 @@ class SAFMN(Network):
         depth: Depth = 8,
         expansion: Annotated[float, Gt(0), "hidden channels of a mixer per channel"] = 2.0,
     ):
-        super().__init__(scale, data_range)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(Block(width, expansion) for _ in range(depth)))
+        super().__init__(scale, data_range, width, (Block(width, expansion) for _ in range(depth)))
         self.tail = pixel_shuffle_tail(width, scale)
 
     def body(self, x: torch.Tensor) -> torch.Tensor:
         head = self.head(x)
-        return self.tail(self.blocks(head) + head)
+        return self.tail(self.features(head) + head)

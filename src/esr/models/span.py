@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from esr.models.arguments import Channels, ConvFactory, DataRange, Depth, Scale
-from esr.models.network import Network
+from esr.models.outlines import Blocks
 from esr.models.parts.layers import DIV2K_MEAN, pixel_shuffle_tail
 
 
@@ -36,7 +36,7 @@ class SPAB(nn.Module):
         return (y + x) * self.gate(y), first
 
 
-class SPAN(Network):
+class SPAN(Blocks):
     """head, blocks, a fusion of four of the feature maps on the way, tail."""
 
     block: type[SPAB] = SPAB  # a network of other blocks names its own
@@ -51,12 +51,11 @@ class SPAN(Network):
         gain: float = 255.0,  # on the centred input
         conv: ConvFactory = nn.Conv2d,  # all 3x3 convolutions but the tail's; Conv3XC in the paper
     ):
-        super().__init__(scale, data_range)
+        blocks = (self.block(width, conv) for _ in range(depth))
+        super().__init__(scale, data_range, width, blocks, conv)
         self.gain = gain
         mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1) * data_range
         self.register_buffer("mean", mean, persistent=False)
-        self.head = conv(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(self.block(width, conv) for _ in range(depth))
         self.trunk = conv(width, width, 3, padding=1)
         self.fuse = nn.Conv2d(4 * width, width, 1)
         self.tail = pixel_shuffle_tail(width, scale)

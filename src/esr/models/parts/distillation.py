@@ -10,11 +10,9 @@ from esr.models.parts.layers import leaky_relu
 
 
 class DistillationBlock(nn.Module):
-    """Keep a few channels before each stage, refine the rest; fuse and gate what was kept.
+    """Keep a few channels before each stage, refine the rest; fuse and gate what was kept."""
 
-    A variant makes the parts, and says which `stage` or which `end` is its own.
-    """
-
+    # A variant makes the parts, and says which `stage` or which `end` is its own.
     distill: nn.ModuleList  # before each stage, to the channels that are kept
     refine: nn.ModuleList  # in each stage
     last: nn.Module

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from esr.models.arguments import Activation, Channels, ConvFactory, Depth
+from esr.models.arguments import Activation, Channels, ConvFactory, Depth, Even
+from esr.models.parts.layers import resize_like
 
 
 class ChannelMask(nn.Module):
@@ -67,6 +68,18 @@ class PixelAttention(nn.Module):
         return x * self.conv(x).sigmoid()
 
 
+def attended_step(step: int, n_in: Channels, inner: Channels, n_out: Channels) -> nn.Sequential:
+    """PAN's upsampling: nearest neighbour by `step`, a convolution, pixel attention, another."""
+    return nn.Sequential(
+        nn.Upsample(scale_factor=step, mode="nearest"),
+        nn.Conv2d(n_in, inner, 3, padding=1),
+        PixelAttention(inner),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(inner, n_out, 3, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
+
+
 class AverageAttention(PixelAttention):
     """Channel attention from averages alone, one layer: x * sigmoid(conv 1x1 (mean of x))."""
 
@@ -77,7 +90,7 @@ class AverageAttention(PixelAttention):
 class HalvesGate(nn.Module):
     """Gate each half of the channels by two 3x3 convolutions of itself (AFDN's ATB, NTIRE 2022)."""
 
-    def __init__(self, width: Channels):  # even
+    def __init__(self, width: Even):
         super().__init__()
         half = width // 2
         self.inner = nn.ModuleList(nn.Conv2d(half, half, 3, padding=1) for _ in range(2))
@@ -137,10 +150,7 @@ class ContextGate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         reduced = self.reduce(x)
-        # Resized to the explicit size: a scale factor would be off by one pixel on odd sizes.
-        context = F.interpolate(
-            self.context(reduced), x.shape[-2:], mode="bilinear", align_corners=False
-        )
+        context = resize_like(self.context(reduced), x)
         return x * self.gate(self.expand(context + self.skip(reduced)))
 
 
@@ -148,7 +158,7 @@ class PooledContext(nn.Module):
     """A strided 3x3 convolution, 7x7 max pooling with stride 3, and `depth` 3x3 convolutions.
 
     The activation stands between the convolutions, not after the last. Three is RFDN's form, one
-    is RLFN's. Neither the stride nor the pooling pads.
+    is RLFN's. Neither the stride nor the pooling pads; about a sixth of the side is left.
     """
 
     min_size = 15
@@ -166,7 +176,6 @@ class PooledContext(nn.Module):
         self.act = act()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> (N, width, h, w), about a sixth of the side."""
         x = F.max_pool2d(self.down(x), kernel_size=7, stride=3)
         for conv in self.convs[:-1]:
             x = self.act(conv(x))
@@ -174,10 +183,7 @@ class PooledContext(nn.Module):
 
 
 class BranchedContext(nn.Module):
-    """7x7 max pooling with stride 7, two 3x3 convolutions side by side, and one that joins them.
-
-    NEESR's form (NTIRE 2022).
-    """
+    """7x7 max pooling by 7, two 3x3 convolutions side by side, one that joins them (NEESR's)."""
 
     min_size = 5
 
@@ -188,21 +194,14 @@ class BranchedContext(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width, H, W) -> (N, width, h, w), about a seventh of the side."""
         x = F.max_pool2d(x, kernel_size=7, stride=7, padding=1)
         return self.join(torch.cat([self.act(branch(x)) for branch in self.branches], dim=1))
 
 
 class ESA(ContextGate):
-    """Enhanced spatial attention: `ContextGate` with its usual context."""
+    """Enhanced spatial attention, the usual one; RFDN's `width` is `channels` / 4, RLFN's is 16."""
 
     min_size = PooledContext.min_size
 
-    def __init__(
-        self,
-        channels: Channels,
-        width: Channels,  # RFDN takes a quarter of `channels`, RLFN 16
-        depth: Depth = 3,  # convolutions after the pooling: 3 in RFDN, 1 in RLFN
-        skip: bool = True,
-    ):
+    def __init__(self, channels: Channels, width: Channels, depth: Depth = 3, skip: bool = True):
         super().__init__(channels, width, PooledContext(width, depth), skip)

@@ -1,5 +1,6 @@
 """Layers that many architectures use: activations, tails, norms, separable convolutions."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -29,6 +30,15 @@ def per_block(value: PerBlock, depth: int, name: str) -> list[int]:
     return list(value)
 
 
+def in_turn(modules: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """The outputs of modules in series: each sees the one before's, the first sees `x`."""
+    outputs = []
+    for module in modules:
+        x = module(x)
+        outputs.append(x)
+    return outputs
+
+
 def pixel_shuffle_tail(width: Channels, scale: Scale, bias: bool = True) -> nn.Sequential:
     """A 3x3 convolution to 3 * scale**2 channels, rearranged to an image `scale` times larger.
 
@@ -50,6 +60,11 @@ def resize(image: Tensor, scale: Scale, mode: str) -> Tensor:
     Without antialiasing, pixel centres aligned; what networks add to their output.
     """
     return F.interpolate(image, scale_factor=scale, mode=mode, align_corners=False)
+
+
+def resize_like(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinearly to the size of `like`; a scale factor would be off by one pixel on odd sizes."""
+    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class ShuffleSteps(nn.Sequential):
@@ -100,17 +115,15 @@ def normed_conv(
     padding: int = 0,
     dilation: int = 1,
     groups: int = 1,
-    bias: bool = True,
 ) -> nn.Module:
     """A convolution under weight normalisation (Salimans and Kingma, 2016), one norm a filter.
 
     Its parameters are `parametrizations.weight.original0` (the norms, `weight_g` in files made
     with torch's older hook) and `.original1` (the directions, `weight_v`).
     """
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+    return weight_norm(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
     )
-    return weight_norm(conv)
 
 
 class PointwiseLinear(nn.Linear):
@@ -128,12 +141,10 @@ class PointwiseLinear(nn.Linear):
 
 
 class PointwiseGELU(nn.GELU):
-    """GELU of maps whose channels lie side by side in memory, as `PointwiseLinear` leaves them.
-
-    On a CPU it is half as fast again on the view in which they are contiguous.
-    """
+    """GELU of maps whose channels lie side by side in memory, as `PointwiseLinear` leaves them."""
 
     def forward(self, input: Tensor) -> Tensor:
+        # On a CPU it is half as fast again on the view in which they are contiguous.
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

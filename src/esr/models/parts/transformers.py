@@ -91,9 +91,8 @@ class WindowAttention(nn.Module):
 
     def _bias(self, x: torch.Tensor) -> torch.Tensor | None:
         """The summand of the logits, broadcastable to (windows, heads, size**2, size**2)."""
-        bias = None
-        if self.bias_table is not None:
-            bias = self.bias_table[self.position].permute(2, 0, 1)[None]
+        table = self.bias_table
+        bias = None if table is None else table[self.position].permute(2, 0, 1)[None]
         if self.shift:
             mask = shift_mask(x.shape[1], x.shape[2], self.size, self.shift)
             mask = mask.to(x.device, x.dtype)[:, None].repeat(len(x), 1, 1, 1)
@@ -112,31 +111,33 @@ class WindowAttention(nn.Module):
         return x.roll((self.shift, self.shift), dims=(1, 2)) if self.shift else x
 
 
+def mlp(channels: Channels, hidden: Channels) -> nn.Sequential:
+    """Two linear layers over the last axis, GELU between them."""
+    return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+
+
 class SwinBlock(nn.Module):
-    """x + attention(norm1(x)), then x + mlp(norm2(x)), on (N, H, W, C)."""
+    """x + attention(norm1(x)), then x + mlp(norm2(x)), on (N, H, W, C); HNCT has no norms."""
 
     def __init__(
-        self,
-        channels: Channels,
-        heads: Heads,
-        size: int,  # side of a window in pixels
-        shift: int = 0,
-        expansion: int = 2,  # hidden channels of the MLP per channel
-        norm: bool = True,  # HNCT has none
+        self, channels: Channels, heads: Heads, size: int, shift: int = 0, norm: bool = True
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels) if norm else nn.Identity()
         self.attention = WindowAttention(channels, heads, size, shift)
         self.norm2 = nn.LayerNorm(channels) if norm else nn.Identity()
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, expansion * channels),
-            nn.GELU(),
-            nn.Linear(expansion * channels, channels),
-        )
+        self.mlp = mlp(channels, 2 * channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x).flatten(1, 2)).view_as(x)
+
+
+def separable(n_in: Channels, n_out: Channels) -> nn.Sequential:
+    """A 1x1 and a depthwise 3x3 convolution without biases."""
+    pointwise = nn.Conv2d(n_in, n_out, 1, bias=False)
+    depthwise = nn.Conv2d(n_out, n_out, 3, padding=1, groups=n_out, bias=False)
+    return nn.Sequential(pointwise, depthwise)
 
 
 class ChannelAttention(nn.Module):
@@ -145,10 +146,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: Channels, heads: Heads):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Sequential(
-            nn.Conv2d(channels, 3 * channels, 1, bias=False),
-            nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, groups=3 * channels, bias=False),
-        )
+        self.qkv = separable(channels, 3 * channels)
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -164,10 +162,7 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, channels: Channels, hidden: Channels):  # of each half
         super().__init__()
-        self.expand = nn.Sequential(
-            nn.Conv2d(channels, 2 * hidden, 1, bias=False),
-            nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False),
-        )
+        self.expand = separable(channels, 2 * hidden)
         self.project = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -75,10 +75,7 @@ def add(kernels: Iterable[Kernel]) -> Kernel:
 
 def subtract(kernel: Kernel, other: Kernel) -> Kernel:
     """The kernel that gives `kernel` once `other` is added to it."""
-    if other.bias is None:
-        return Kernel(kernel.weight - other.weight, kernel.bias)
-    bias = -other.bias if kernel.bias is None else kernel.bias - other.bias
-    return Kernel(kernel.weight - other.weight, bias)
+    return add([kernel, Kernel(-other.weight, None if other.bias is None else -other.bias)])
 
 
 def identity(channels: int, groups: int, size: tuple[int, int], like: torch.Tensor) -> Kernel:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Unpack
 
 import torch
@@ -13,7 +13,7 @@ from esr.errors import UserError
 from esr.models.reparam import algebra
 from esr.models.reparam.algebra import Kernel
 from esr.models.reparam.branches import Branch
-from esr.models.reparam.geometry import ConvOptions, Geometry, Size, pair
+from esr.models.reparam.geometry import ConvOptions, Geometry, pair
 
 
 class Block(nn.Module):
@@ -37,7 +37,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         try:
-            self.shape = self.geometry(*conv, **options)  # pyright: ignore[reportCallIssue]
+            self.shape = self.geometry(*conv, **options)
         except TypeError as error:  # not the arguments of a convolution
             raise TypeError(f"{type(self).__name__}: {error}") from error
         if batch_norm and not self.shape.bias:
@@ -51,23 +51,15 @@ class Block(nn.Module):
         self.collapsed = collapsed
         self.retired: frozenset[str] = frozenset()
 
-    def geometry(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> Geometry:
+    def geometry(self, *conv: Any, **options: Unpack[ConvOptions]) -> Geometry:
         """The merged convolution of these arguments.
 
         Raises:
             UserError: the block could not merge exactly into it.
         """
         block = type(self).__name__
+        given: Any = Geometry(*conv, **options)  # pyright: ignore  # its sizes may be numbers yet
+        kernel_size, stride, padding = given.kernel_size, given.stride, given.padding
         rows, cols = size = pair(kernel_size)
         if rows % 2 == 0 or cols % 2 == 0:
             raise UserError(f"{block} needs an odd kernel size, got {kernel_size}")
@@ -76,21 +68,25 @@ class Block(nn.Module):
             raise UserError(f"{block} exists for {allowed} kernels, got {rows}x{cols}")
         if not self.strided and pair(stride) != (1, 1):
             raise UserError(f"{block} keeps an identity and needs stride 1, got {stride}")
-        if not self.dilated and pair(dilation) != (1, 1):
-            raise UserError(f"{block} has no dilated form, got dilation={dilation}")
+        if not self.dilated and pair(given.dilation) != (1, 1):
+            raise UserError(f"{block} has no dilated form, got dilation={given.dilation}")
         if isinstance(padding, str):
             raise UserError(f"{block} takes padding as a number, got '{padding}'")
-        steps, pads, wide = pair(stride), pair(padding), pair(dilation)
-        shape = Geometry(in_channels, out_channels, size, steps, pads, wide, groups, bias)
+        wide = pair(given.dilation)
+        shape: Geometry = replace(
+            given, kernel_size=size, stride=pair(stride), padding=pair(padding), dilation=wide
+        )
         same = shape.same_padding(size)
-        if pads != same:
+        if shape.padding != same:
             raise UserError(
                 f"{block} aligns its branches by zero padding of {same} for a {rows}x{cols} "
-                f"kernel with dilation {dilation}, got padding={padding}"
+                f"kernel with dilation {given.dilation}, got padding={padding}"
             )
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                raise UserError(f"{block}: {name}={channels} is not divisible by groups={groups}")
+        for name in ("in_channels", "out_channels"):
+            if (channels := getattr(shape, name)) % shape.groups:
+                raise UserError(
+                    f"{block}: {name}={channels} is not divisible by groups={shape.groups}"
+                )
         return shape
 
     @property
@@ -153,11 +149,8 @@ class Block(nn.Module):
 
     def mergeable(self) -> list[str]:
         """Names of the branches that `absorb` takes: all with weights but the main one."""
-        return [
-            name
-            for name, branch in self.branches.items()
-            if name != self.main and any(True for _ in branch.parameters())
-        ]
+        _, *others = self.branches.items()
+        return [name for name, branch in others if any(True for _ in branch.parameters())]
 
     @torch.no_grad()
     def absorb(self, names: Iterable[str], retire: bool = False) -> None:

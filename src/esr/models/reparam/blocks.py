@@ -10,33 +10,19 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from esr.models.reparam.block import Block
-from esr.models.reparam.branches import (
-    EDGES,
-    Chain,
-    Conv,
-    Edge,
-    Identity,
-    LowRank,
-    NormChain,
-    NormPool,
-)
+from esr.models.reparam.branches import EDGES, Chain, Conv, Edge, Identity, LowRank, NormChain
 from esr.models.reparam.geometry import ConvOptions
 
 
 class ACB(Block):
-    """k x k + 1 x k + k x 1: asymmetric convolutions strengthen a square kernel's skeleton.
+    """k x k + 1 x k + k x 1, each with its own BatchNorm as in the paper (ACNet, ICCV 2019).
 
-    ACNet, ICCV 2019.
+    Asymmetric convolutions strengthen a square kernel's skeleton.
     """
 
     kernels = (3, 5, 7)
 
-    def __init__(
-        self,
-        *conv: Any,
-        batch_norm: bool = True,  # normalise every branch as the paper does
-        **options: Unpack[ConvOptions],
-    ):
+    def __init__(self, *conv: Any, batch_norm: bool = True, **options: Unpack[ConvOptions]):
         super().__init__(*conv, **options, batch_norm=batch_norm)
         rows, cols = self.shape.kernel_size
         self.branches["conv"] = Conv(self.shape, norm=batch_norm)
@@ -64,14 +50,10 @@ class CollapsibleLinear(Block):
 
 
 class Conv3XC(Block):
-    """(1x1 -> k x k -> 1x1) + 1x1: SPAN's, NTIRE 2023 and 2024."""
+    """(1x1 -> k x k -> 1x1) + 1x1, `gain` times as wide inside: SPAN's, NTIRE 2023 and 2024."""
 
     def __init__(
-        self,
-        *conv: Any,
-        gain: int = 2,  # width inside in units of the channels outside
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        self, *conv: Any, gain: int = 2, collapsed: bool = False, **options: Unpack[ConvOptions]
     ):
         super().__init__(*conv, **options, collapsed=collapsed)
         wide, narrow = gain * self.shape.in_channels, gain * self.shape.out_channels
@@ -113,16 +95,27 @@ class DBB(Block):
         self.branches["point"] = Conv(self.shape, (1, 1), norm=True)
         if self.shape.kernel_size != (1, 1):
             self.branches["expand"] = NormChain(self.shape)
-            self.branches["pool"] = NormPool(self.shape)
+            self.branches["pool"] = NormChain(self.shape, pool=True)
 
 
-class ECB(Block):
+class EdgeBlock(Block):
+    """A 3x3 block that ends in the three edge branches and, if wanted and possible, the input."""
+
+    kernels = (3,)
+
+    def add_edges(self, identity: bool) -> None:
+        """Add these branches; the others come first."""
+        for name, mask in EDGES.items():
+            self.branches[name] = Edge(self.shape, mask)
+        if identity and self.shape.keeps_shape:
+            self.branches["identity"] = Identity(self.shape)
+
+
+class ECB(EdgeBlock):
     """3x3 + (1x1 -> 3x3) + three (1x1 -> scaled Sobel-x, Sobel-y, Laplacian) [+ input].
 
     Edge-oriented convolution block: ECBSR's, ACM MM 2021; also of NEESR's network in NTIRE 2022.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -136,19 +129,14 @@ class ECB(Block):
         wide = int(self.shape.out_channels * depth_multiplier)
         self.branches["conv"] = Conv(self.shape)
         self.branches["expand"] = Chain(self.shape, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
-class EDBB(Block):
+class EDBB(EdgeBlock):
     """ECB + 1x1 + input: seven branches.
 
     Edge-enhanced diverse branch block: EFDN's, NKU-ESR's network in NTIRE 2022.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -163,25 +151,10 @@ class EDBB(Block):
         self.branches["conv"] = Conv(self.shape)
         self.branches["point"] = Conv(self.shape, (1, 1))
         self.branches["expand"] = Chain(self.shape, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
-class RepConv(Block):
-    """k x k + 1x1, each with its own BatchNorm: RepVGG's without the identity.
-
-    YOLOv7's; also called RepConvN.
-    """
-
-    def __init__(self, *conv: Any, **options: Unpack[ConvOptions]):
-        super().__init__(*conv, **options, batch_norm=True)
-        self.branches["conv"] = Conv(self.shape, norm=True)
-        self.branches["point"] = Conv(self.shape, (1, 1), norm=True)
-
-
-class RepRFNBlock(Block):
+class RepRFNBlock(EdgeBlock):
     """3x3 + 1x3 + 3x1 + 1x1 + (1x1 -> 3x3) + three edge branches + input: RepRFN's.
 
     CUC_SR, NTIRE 2023; nine branches without BatchNorm. The team's factsheet shows the block only
@@ -189,8 +162,6 @@ class RepRFNBlock(Block):
     1x1 -> 3x3 of twice the input's width without biases) is taken from a public re-implementation
     and is an assumption.
     """
-
-    kernels = (3,)
 
     def __init__(
         self,
@@ -206,10 +177,7 @@ class RepRFNBlock(Block):
         self.branches["vertical"] = Conv(self.shape, (3, 1))
         self.branches["point"] = Conv(self.shape, (1, 1))
         self.branches["expand"] = Chain(unbiased, expand=wide)
-        for name, mask in EDGES.items():
-            self.branches[name] = Edge(self.shape, mask)
-        if identity and self.shape.keeps_shape:
-            self.branches["identity"] = Identity(self.shape)
+        self.add_edges(identity)
 
 
 class RepVGG(Block):
@@ -231,6 +199,13 @@ class RepVGG(Block):
             self.branches["identity"] = Identity(self.shape, batch_norm)
 
 
+class RepConv(RepVGG):
+    """k x k + 1x1, each with its own BatchNorm: YOLOv7's; also called RepConvN."""
+
+    def __init__(self, *conv: Any, **options: Unpack[ConvOptions]):
+        super().__init__(*conv, **options, identity=False)
+
+
 class ResidualConv(Block):
     """k x k + input; a plain convolution where the shapes differ.
 
@@ -249,17 +224,13 @@ class RRRB(Block):
     """(1x1 -> [k x k + skip] -> 1x1) + input: FMEN's, NJU_Jet's network in NTIRE 2022.
 
     Residual in residual re-parameterisable block. The paper's blocks have equal widths on both
-    sides; elsewhere the outer skip is left out and the wider side sets the middle's width.
+    sides; elsewhere the outer skip is left out. The middle is `ratio` times as wide as the wider.
     """
 
     strided = False
 
     def __init__(
-        self,
-        *conv: Any,
-        ratio: int = 2,  # width in the middle in units of the wider side
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        self, *conv: Any, ratio: int = 2, collapsed: bool = False, **options: Unpack[ConvOptions]
     ):
         super().__init__(*conv, **options, collapsed=collapsed)
         middle = ratio * max(self.shape.in_channels, self.shape.out_channels)

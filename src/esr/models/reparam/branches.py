@@ -23,6 +23,10 @@ EDGES = {
 class Branch(nn.Module):
     """One path through a block, (N, in, H, W) -> (N, out, H', W'); `shape` is the block's."""
 
+    def __init__(self, shape: Geometry):
+        super().__init__()
+        self.shape = shape
+
     def kernel(self) -> Kernel:
         """The one convolution, of the block's kernel size, that this equals in eval mode."""
         raise NotImplementedError
@@ -53,8 +57,7 @@ class Conv(Branch):
     """A convolution, of the block's kernel size or a smaller one, optionally with BatchNorm."""
 
     def __init__(self, shape: Geometry, size: Pair | None = None, norm: bool = False):
-        super().__init__()
-        self.size = shape.kernel_size
+        super().__init__(shape)
         size = size or shape.kernel_size
         bias = shape.bias and not norm  # the norm has one
         own = replace(shape, kernel_size=size, padding=shape.same_padding(size), bias=bias)
@@ -69,7 +72,7 @@ class Conv(Branch):
         kernel = algebra.of_conv(self.conv)
         if self.norm is not None:
             kernel = algebra.then_norm(kernel, self.norm)
-        return algebra.centre(kernel, self.size)
+        return algebra.centre(kernel, self.shape.kernel_size)
 
     def silence(self) -> None:
         _zero(self.conv if self.norm is None else self.norm)
@@ -102,8 +105,7 @@ class Chain(Branch):
         reduce: int | None = None,  # channels before a last 1x1; None for no such convolution
         skip: bool = False,  # add the k x k's input to its output; needs expand == reduce
     ):
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.skip = skip
         ins, outs, groups, bias = shape.in_channels, shape.out_channels, shape.groups, shape.bias
         first, last = expand or ins, reduce or outs
@@ -184,8 +186,7 @@ class Edge(Branch):
     mask: torch.Tensor
 
     def __init__(self, shape: Geometry, mask: tuple[tuple[float, ...], ...]):
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         channels = shape.out_channels
         self.point = nn.Conv2d(shape.in_channels, channels, 1, groups=shape.groups, bias=shape.bias)
         self.scale = nn.Parameter(torch.randn(channels, 1, 1, 1) * 1e-3)
@@ -208,14 +209,12 @@ class Edge(Branch):
 
     def reset(self) -> None:
         super().reset()
-        self.scale.detach().normal_(std=1e-3)
-        if self.bias is not None:
-            self.bias.detach().normal_(std=1e-3)
+        for parameter in self.parameters(recurse=False):  # scale and bias
+            parameter.detach().normal_(std=1e-3)
 
     def silence(self) -> None:
-        self.scale.detach().zero_()
-        if self.bias is not None:
-            self.bias.detach().zero_()
+        for parameter in self.parameters(recurse=False):
+            parameter.detach().zero_()
 
 
 class Identity(Branch):
@@ -224,8 +223,7 @@ class Identity(Branch):
     like: torch.Tensor
 
     def __init__(self, shape: Geometry, norm: bool = False):
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.norm = nn.BatchNorm2d(shape.out_channels) if norm else None
         self.register_buffer("like", torch.zeros(()), persistent=False)  # dtype and device
 
@@ -242,22 +240,24 @@ class Identity(Branch):
             _zero(self.norm)
 
 
-# Two branches with a BatchNorm between their halves (DBB). The map between them is padded with what
-# that BatchNorm makes of zero, which keeps the merge exact at the border.
-
-
 class NormChain(Branch):
-    """1x1 -> BatchNorm -> k x k -> BatchNorm; the 1x1 starts as an identity."""
+    """1x1 -> BatchNorm -> k x k -> BatchNorm, or average pooling for the k x k: two of DBB's.
 
-    def __init__(self, shape: Geometry):
-        super().__init__()
-        self.shape = shape
-        channels, groups = shape.in_channels, shape.groups
-        self.point = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
-        self.point_norm = nn.BatchNorm2d(channels)
-        self.spatial = nn.Conv2d(*astuple(replace(shape, padding=(0, 0), bias=False)))
+    The map in the middle is padded with what its BatchNorm makes of zero, which keeps the merge
+    exact at the border. The k x k follows a 1x1 that starts as an identity.
+    """
+
+    def __init__(self, shape: Geometry, pool: bool = False):
+        super().__init__(shape)
+        middle = shape.out_channels if pool else shape.in_channels
+        self.point = nn.Conv2d(shape.in_channels, middle, 1, groups=shape.groups, bias=False)
+        self.point_norm = nn.BatchNorm2d(middle)
+        if pool:
+            self.spatial = nn.AvgPool2d(shape.kernel_size, shape.stride)
+        else:
+            self.spatial = nn.Conv2d(*astuple(replace(shape, padding=(0, 0), bias=False)))
+            self._start_as_identity()
         self.norm = nn.BatchNorm2d(shape.out_channels)
-        self._start_as_identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.point_norm(self.point(x))
@@ -266,12 +266,17 @@ class NormChain(Branch):
 
     def kernel(self) -> Kernel:
         first = algebra.then_norm(algebra.of_conv(self.point), self.point_norm)
-        second = algebra.then_norm(algebra.of_conv(self.spatial), self.norm)
-        return algebra.compose(first, second, self.shape.groups)
+        if isinstance(self.spatial, nn.Conv2d):
+            second = algebra.then_norm(algebra.of_conv(self.spatial), self.norm)
+            return algebra.compose(first, second, self.shape.groups)
+        rows, cols = self.shape.kernel_size
+        mean = Kernel((first.weight / (rows * cols)).expand(-1, -1, rows, cols), first.bias)
+        return algebra.then_norm(mean, self.norm)
 
     def reset(self) -> None:
         super().reset()
-        self._start_as_identity()
+        if isinstance(self.spatial, nn.Conv2d):
+            self._start_as_identity()
 
     def silence(self) -> None:
         _zero(self.norm)
@@ -281,32 +286,6 @@ class NormChain(Branch):
         weight.copy_(algebra.identity(len(weight), self.shape.groups, (1, 1), weight).weight)
 
 
-class NormPool(Branch):
-    """1x1 -> BatchNorm -> average pooling -> BatchNorm."""
-
-    def __init__(self, shape: Geometry):
-        super().__init__()
-        self.shape = shape
-        channels = shape.out_channels
-        self.point = nn.Conv2d(shape.in_channels, channels, 1, groups=shape.groups, bias=False)
-        self.point_norm = nn.BatchNorm2d(channels)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.point_norm(self.point(x))
-        y = algebra.pad_with(y, algebra.affine(self.point_norm)[1], self.shape.padding)
-        return self.norm(F.avg_pool2d(y, self.shape.kernel_size, self.shape.stride))
-
-    def kernel(self) -> Kernel:
-        rows, cols = self.shape.kernel_size
-        first = algebra.then_norm(algebra.of_conv(self.point), self.point_norm)
-        mean = Kernel((first.weight / (rows * cols)).expand(-1, -1, rows, cols), first.bias)
-        return algebra.then_norm(mean, self.norm)
-
-    def silence(self) -> None:
-        _zero(self.norm)
-
-
 class LowRank(Branch):
     """The kernel (alpha / rank) * B A, folded into a convolution's shape; B starts at zero.
 
@@ -314,8 +293,7 @@ class LowRank(Branch):
     """
 
     def __init__(self, shape: Geometry, rank: int, alpha: float):
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.scale = alpha / rank
         rows, cols = shape.kernel_size
         self.down = nn.Parameter(torch.empty(rank * rows, shape.in_channels * cols))

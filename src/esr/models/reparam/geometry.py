@@ -27,11 +27,11 @@ class Geometry:
     in_channels: int
     out_channels: int
     kernel_size: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
-    bias: bool
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
 
     @property
     def keeps_shape(self) -> bool:
