@@ -139,10 +139,12 @@ def _require_known(
     except TypeError as error:
         known = [name for name in signature.parameters if name != "self"]
         unknown = [name for name in values if name not in known]
-        hint = near(unknown[0], known) if unknown else ""
-        raise UserError(
-            f"{_at(place)}{path}: {error}{hint}. It takes: {', '.join(known)}"
-        ) from None
+        problem = str(error)
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+            # Said first: what looks absent is often the same argument, written wrongly.
+            problem = f"got an unexpected keyword argument '{unknown[0]}'{near(unknown[0], known)}"
+        raise UserError(f"{_at(place)}{path}: {problem}. It takes: {', '.join(known)}") from None
 
 
 def _absent(module: str) -> str:
