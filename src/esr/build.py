@@ -37,11 +37,8 @@ def construct(config: Any, place: str = "") -> Any:
     """Build what a resolved configuration names, and everything nested in it.
 
     `_partial_: true` gives a function that waits for the remaining arguments; `_recursive_: false`
-    hands nested configurations over as they are.
-
-    Args:
-        config: dicts, lists and values; anything else is returned as it is.
-        place: where in the configuration this lies ("loss.l1"), for messages.
+    hands nested configurations over as they are. `place` says where in the configuration this lies
+    ("loss.l1"), for messages.
 
     Raises:
         UserError: there is no such class, or it does not know or refuses an argument.
