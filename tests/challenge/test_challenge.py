@@ -12,7 +12,7 @@ from esr.config import compose
 from esr.errors import UserError
 from esr.models.rlfn import RLFN
 from esr.zoo import catalogue as zoo
-from esr.zoo import open as checkpoints
+from esr.zoo.deploy import save_deploy
 
 
 def evaluate(*overrides: str):
@@ -83,7 +83,7 @@ def test_ones_own_network_is_placed(tmp_path, set5):
     net = zoo.load("ntire2022/rlfn", folder=set5[3].removeprefix("weights_folder="))
     model = {"_target_": "esr.models.rlfn.RLFN", "scale": 4, "data_range": 255.0}
     path = tmp_path / "mine.safetensors"
-    checkpoints.save_deploy(net, model, path, {"scale": 4})
+    save_deploy(net, model, path, {"scale": 4})
     value = evaluate(
         *set5[:3], "device=cpu", "protocol=ntire2022", f"weights_folder={tmp_path}",
         f"checkpoint={path}", f"folder={tmp_path / 'board'}",
@@ -106,7 +106,7 @@ def test_output_that_is_not_finite_has_no_score(tmp_path, set5):
     net = RLFN()
     torch.nn.init.constant_(net.trunk.weight, float("nan"))
     path = tmp_path / "broken.safetensors"
-    checkpoints.save_deploy(net, {"_target_": "esr.models.rlfn.RLFN"}, path, {"scale": 4})
+    save_deploy(net, {"_target_": "esr.models.rlfn.RLFN"}, path, {"scale": 4})
     evaluate(
         *set5[:3], "device=cpu", "seconds=0", f"weights_folder={tmp_path}",
         f"checkpoint={path}", f"folder={tmp_path / 'board'}",
