@@ -5,6 +5,7 @@ net = esr.load("ntire2022/rlfn")  # an entry, a run folder or a file of weights
 esr.score(net, "Set5/HR", "Set5/LR_bicubic/X4")
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +18,6 @@ __all__ = ["__version__", "load", "score"]
 
 def __getattr__(name: str) -> Any:
     """Import what the package offers when it is asked for: torch takes seconds to import."""
-    if name == "load":
-        from esr.zoo.open import load
-
-        return load
-    if name == "score":
-        from esr.evaluation.score import score
-
-        return score
+    if module := {"load": "esr.zoo.open", "score": "esr.evaluation.score"}.get(name):
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'esr' has no attribute '{name}'")

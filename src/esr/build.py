@@ -37,11 +37,8 @@ def construct(config: Any, place: str = "") -> Any:
     """Build what a resolved configuration names, and everything nested in it.
 
     `_partial_: true` gives a function that waits for the remaining arguments; `_recursive_: false`
-    hands nested configurations over as they are.
-
-    Args:
-        config: dicts, lists and values; anything else is returned as it is.
-        place: where in the configuration this lies ("loss.l1"), for messages.
+    hands nested configurations over as they are. `place` says where in the configuration this lies
+    ("loss.l1"), for messages.
 
     Raises:
         UserError: there is no such class, or it does not know or refuses an argument.
@@ -139,10 +136,12 @@ def _require_known(
     except TypeError as error:
         known = [name for name in signature.parameters if name != "self"]
         unknown = [name for name in values if name not in known]
-        hint = near(unknown[0], known) if unknown else ""
-        raise UserError(
-            f"{_at(place)}{path}: {error}{hint}. It takes: {', '.join(known)}"
-        ) from None
+        problem = str(error)
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+            # Said first: what looks absent is often the same argument, written wrongly.
+            problem = f"got an unexpected keyword argument '{unknown[0]}'{near(unknown[0], known)}"
+        raise UserError(f"{_at(place)}{path}: {problem}. It takes: {', '.join(known)}") from None
 
 
 def _absent(module: str) -> str:

@@ -48,10 +48,8 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
 def git(folder: Path | None = None) -> dict[str, Any]:
     """Commit of the checkout that `folder` lies in, and whether files differ from it.
 
-    Args:
-        folder: a folder of the checkout; by default the one this package was imported from. An
-            installed package that merely lies inside somebody's checkout (a virtual environment)
-            is not taken for part of it.
+    By default the checkout that this package was imported from; an installed package that merely
+    lies inside somebody's checkout (a virtual environment) is not taken for part of it.
 
     Returns:
         commit: full hash, or None outside a checkout; dirty: True when a tracked file was changed

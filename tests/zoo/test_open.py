@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import esr
 from esr.config import build
 from esr.errors import UserError
 from esr.models.state import transfer
@@ -177,3 +178,34 @@ def test_a_published_network_trained_anew_is_recognised(tmp_path: Path, image):
     found = open_network(tmp_path / "mine.pth")
     assert found.source == "ntire2022/rlfn, by the names and shapes of its tensors (params_ema)"
     assert same(found.net, net, image)
+
+
+def test_a_file_says_where_its_network_came_from(tmp_path: Path, shared: Path, net, image):
+    """`esr.load` of an entry, a run folder and a file; `Loaded.source` tells them apart."""
+    run = run_folder(tmp_path / "run", net)
+    foreign = tmp_path / "a.pth"
+    torch.save({"params": net.state_dict()}, foreign)
+    save_deploy(net, MODEL, tmp_path / "deploy.safetensors")
+    for source, model, words in (
+        (run, None, "its own configuration (state_dict)"),
+        (run / "checkpoints" / "last.ckpt", None, "its own configuration (state_dict)"),
+        (tmp_path / "deploy.safetensors", None, "its own configuration"),
+        (foreign, MODEL, "given as model=esr.models.rlfn.RLFN (params)"),
+    ):
+        found = open_network(source, model)
+        assert (found.source, found.model) == (words, MODEL)
+        assert len(found.sha256) == 64
+        assert same(found.net, net, image)
+        assert same(esr.load(source, model), net, image)
+        assert same(esr.load(str(source), model), net, image)
+    folder = shared.joinpath(*WEIGHTS)
+    found = open_network("ntire2022/rlfn", folder=folder)
+    entry = zoo.entry("ntire2022/rlfn")
+    assert found.source == "ntire2022/rlfn, official weights"
+    assert (found.path, found.sha256) == (folder / "team04_rlfn.pth", entry.sha256)
+    assert found.model == entry.config()
+
+
+def test_load_takes_an_entry(shared: Path, monkeypatch: pytest.MonkeyPatch, image):
+    monkeypatch.setenv("ESR_WEIGHTS", str(shared.joinpath(*WEIGHTS)))
+    assert same(esr.load("ntire2022/rlfn"), zoo.load("ntire2022/rlfn"), image)

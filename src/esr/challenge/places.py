@@ -10,59 +10,30 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from esr.challenge.rules import Edition, Track, edition
+from esr.challenge.rules import COSTS, METRICS, Edition, Track, edition
 
 Row = Mapping[str, Any]
 
-DECIMALS = {
-    "ave_time_ms": 2, "params_m": 3, "flops_g": 2, "acts_m": 2, "mem_m": 2, "convs": 0,
-    "psnr_val": 2, "psnr_test": 2,
-}  # fmt: skip
-"""Decimals of the published tables. One's own figure is rounded likewise before it is placed."""
 
-WORDS = {
-    "ave_time_ms": "runtime",
-    "params_m": "parameters",
-    "flops_g": "FLOPs",
-    "acts_m": "activations",
-    "mem_m": "memory",
-    "convs": "convolutions",
-    "psnr_val": "PSNR",
-}
-
-
-OURS = {
-    "ave_time_ms": "eff/runtime_ms",
-    "params_m": "eff/params_m",
-    "flops_g": "eff/flops_g",
-    "acts_m": "eff/acts_m",
-    "mem_m": "eff/memory_mib",
-    "convs": "eff/convs",
-}
-"""The metrics of published.csv and the keys under which our log has them."""
-
-
-def ours(row: Row, metrics: Iterable[str] = OURS) -> dict[str, float]:
+def ours(row: Row, metrics: Iterable[str] = COSTS) -> dict[str, float]:
     """What a published row says of `metrics`, under the keys of our log."""
-    found = {OURS[metric]: number(row.get(metric)) for metric in metrics}
+    found = {METRICS[metric].ours: number(row.get(metric)) for metric in metrics}
     return {key: value for key, value in found.items() if value is not None}
 
 
 def published(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Our figures under the names of published.csv; None where one was not measured."""
-    return {metric: metrics.get(key) for metric, key in OURS.items()}
+    return {metric: metrics.get(METRICS[metric].ours) for metric in COSTS}
 
 
 def rank(
     rows: Iterable[Row], challenge: str = "ntire2022", tolerance: float | None = None
 ) -> list[dict[str, Any]]:
-    """Places of every row in every track of a challenge.
+    """Places of every row in every track of a challenge, the name of an edition.
 
-    Args:
-        rows: with the metrics of the edition as numbers (or text of numbers); a missing one leaves
-            the row without a place in the tracks that need it.
-        challenge: name of the edition, see `esr.challenge.rules`.
-        tolerance: decibels below the announced floor that are admitted; the edition's by default.
+    Rows have the metrics as numbers (or text of numbers); a missing one leaves the row without a
+    place in the tracks that need it. `tolerance`: decibels below the announced floor that are
+    admitted; the edition's by default.
 
     Returns:
         The rows in their order with, for each track, its place under the track's name (`main`,
@@ -97,10 +68,7 @@ def rank(
 def admitted(row: Row, challenge: str = "ntire2022", tolerance: float | None = None) -> bool:
     """Whether a row's PSNR lets it in, compared at two decimals; an absent PSNR does.
 
-    Args:
-        row: with `psnr_val` and `psnr_test`, as far as they are known.
-        challenge: name of the edition.
-        tolerance: replaces the edition's own for `psnr_val`.
+    `tolerance` replaces the edition's own for `psnr_val`.
     """
     for metric, floor in edition(challenge).floors.items():
         value = number(row.get(metric))
@@ -124,13 +92,9 @@ def score(row: Row, track: Track, rules: Edition) -> float | None:
 def place(
     own: Row, rows: Sequence[Row], challenge: str = "ntire2022", tolerance: float | None = None
 ) -> dict[str, Any]:
-    """Where a network would have come among published rows.
+    """Where a network would have come among the published entries that were ranked; see `rank`.
 
-    Args:
-        own: its metrics; figures are rounded as the published ones are, equal ones share a place.
-        rows: the published entries that were ranked.
-        challenge: name of the edition.
-        tolerance: see `rank`.
+    Its figures are rounded as the published ones are, equal ones share a place.
 
     Returns:
         `of`, the number of entries with it; `admitted` (None if its PSNR is not known); `tracks`
@@ -138,10 +102,9 @@ def place(
     """
     rules = edition(challenge)
     rounded = {"team": own.get("team", "this network")}
-    for metric, decimals in DECIMALS.items():
-        value = number(own.get(metric))
-        if value is not None:
-            rounded[metric] = round(value, decimals)
+    for name, metric in METRICS.items():
+        if (value := number(own.get(name))) is not None:
+            rounded[name] = round(value, metric.decimals)
     known = any(metric in rounded for metric in rules.floors)
     verdict = admitted(rounded, challenge, tolerance) if known else None
     # The place is told even to a network that falls short: PSNR is left out of the comparison.
@@ -159,20 +122,12 @@ def place(
 
 def sentence(placing: Mapping[str, Any]) -> str:
     """A placing in words: "would have ranked 4th of 36 in runtime, 2nd in parameters ..."."""
-    parts = [
-        f"{ordinal(place)} in {WORDS.get(metric, metric)}"
-        for metric, place in placing["metrics"].items()
-        if place is not None
-    ]
-    tracks = [
-        f"{ordinal(place)} in {name}"
-        for name, place in placing["tracks"].items()
-        if place is not None
-    ]
+    parts = [f"{ordinal(n)} in {METRICS[m].word}" for m, n in placing["metrics"].items() if n]
+    tracks = [f"{ordinal(n)} in {track}" for track, n in placing["tracks"].items() if n]
     if not parts:
         return "cannot be ranked: no figure of the challenge's metrics was measured"
-    first = parts[0].replace(" in ", f" of {placing['of']} in ", 1)
-    text = "would have ranked " + ", ".join([first, *parts[1:]])
+    parts[0] = parts[0].replace(" in ", f" of {placing['of']} in ", 1)
+    text = f"would have ranked {', '.join(parts)}"
     return f"{text}; by track: {', '.join(tracks)}" if tracks else text
 
 
@@ -196,7 +151,7 @@ def number(value: Any) -> float | None:
 
 
 def _metric_ranks(rows: Sequence[Row], metric: str) -> list[int | None]:
-    sign = -1 if metric.startswith("psnr") else 1
+    sign = -1 if METRICS[metric].higher_wins else 1
     keys = [(number(row.get(metric)), number(row.get(rank_column(metric)))) for row in rows]
     places: list[int | None] = []
     for value, given in keys:
@@ -225,14 +180,14 @@ def _total(row: Row, track: Track, rules: Edition, ranks: Mapping[str, int | Non
         return None if None in places else sum(p for p in places if p is not None)
     metric = next(iter(track.metrics))
     value = number(row.get(metric))
-    return -value if value is not None and metric.startswith("psnr") else value
+    return -value if value is not None and METRICS[metric].higher_wins else value
 
 
 def _not_worse(row: Row, metric: str, rules: Edition) -> bool:
     value, limit = number(row.get(metric)), rules.baseline[metric]
     if value is None:
         return False
-    return round(value, 2) >= limit if metric.startswith("psnr") else value <= limit
+    return round(value, 2) >= limit if METRICS[metric].higher_wins else value <= limit
 
 
 def _place(total: float | None, totals: Sequence[float | None]) -> int | None:

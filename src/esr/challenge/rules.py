@@ -4,31 +4,61 @@ A track orders the admitted entries by one of three rules: the sum of their rank
 a weighted sum of exp(2 m / m_baseline), or one value. Sources: the challenges' repositories and
 reports; where a year published no formula for an overall place, there is none.
 
-Metrics carry the names of published.csv: ave_time_ms, params_m, flops_g, acts_m, mem_m, convs,
-psnr_val and psnr_test in dB (RGB, the border cropped by the scale).
+Metrics carry the names of published.csv, see `METRICS`.
 """
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from esr.build import construct
 from esr.config import COLLECTION, experiments_dir
-from esr.errors import UserError
+from esr.errors import UserError, near
 from esr.zoo.catalogue import about
+
+Rule = Literal["ranks", "score", "value"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of published.csv."""
+
+    word: str
+    decimals: int  # in published tables; one's own figure is rounded likewise before it is placed
+    ours: str = ""  # the key under which our log has it
+    higher_wins: bool = False
+
+
+METRICS = {
+    "ave_time_ms": Metric("runtime", 2, "eff/runtime_ms"),
+    "params_m": Metric("parameters", 3, "eff/params_m"),
+    "flops_g": Metric("FLOPs", 2, "eff/flops_g"),
+    "acts_m": Metric("activations", 2, "eff/acts_m"),
+    "mem_m": Metric("memory", 2, "eff/memory_mib"),
+    "convs": Metric("convolutions", 0, "eff/convs"),
+    "psnr_val": Metric("PSNR", 2, higher_wins=True),  # dB, RGB, the border cropped by the scale
+    "psnr_test": Metric("PSNR", 2, higher_wins=True),
+}
+COSTS = tuple(name for name, metric in METRICS.items() if metric.ours)
 
 
 @dataclass(frozen=True)
 class Track:
-    """How one track orders its entries; the smallest total wins.
+    """How one track orders its entries; the smallest total wins."""
 
-    `metrics` are those that count, with their weights (1 where a rule has none); `not_worse` must
-    be no worse than the baseline's to be in the track at all.
-    """
+    rule: Rule
+    metrics: Mapping[str, float]  # those that count, with their weights (1 where a rule has none)
+    not_worse: tuple[str, ...] = ()  # than the baseline's, to be in the track at all
 
-    rule: Literal["ranks", "score", "value"]
-    metrics: Mapping[str, float]
-    not_worse: tuple[str, ...] = ()
+    def __post_init__(self):
+        if self.rule not in get_args(Rule):
+            known = ", ".join(get_args(Rule))
+            raise ValueError(f"rule '{self.rule}' is unknown; there are: {known}")
+        for metric in (*self.metrics, *self.not_worse):
+            if metric not in METRICS:
+                hint = near(metric, METRICS) or ";"
+                raise ValueError(f"no metric '{metric}'{hint} there are: {', '.join(METRICS)}")
 
 
 @dataclass(frozen=True)
@@ -65,20 +95,17 @@ def edition(name: str) -> Edition:
     if name not in editions():
         raise UserError(f"challenge '{name}' is unknown; there are: {', '.join(editions())}")
     found = about(name)
-    rules: dict[str, Any] = dict(found["challenge"])
-    try:
-        baseline = dict(rules.pop("baseline"))
-        return Edition(
-            name=name,
-            title=found["title"],
-            tracks={key: _track(value) for key, value in rules.pop("tracks").items()},
-            floors={key: Floor(**value) for key, value in rules.pop("floors", {}).items()},
-            baseline_name=str(baseline.pop("name")),
-            baseline=baseline,
-            **rules,
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"experiments/{name}/{COLLECTION}.yaml: in `challenge`, {error}") from error
+    rules = _mapping(
+        found["challenge"], place := f"experiments/{name}/{COLLECTION}.yaml: challenge"
+    )
+    for key, make in (("tracks", _track), ("floors", _floor)):
+        if key in rules:
+            each = _mapping(rules[key], f"{place}.{key}")
+            rules[key] = {k: make(v, f"{place}.{key}.{k}") for k, v in each.items()}
+    if "baseline" in rules:
+        rules["baseline"] = baseline = _mapping(rules["baseline"], f"{place}.baseline")
+        rules["baseline_name"] = str(baseline.pop("name", ""))
+    return _made(Edition, {"name": name, "title": found["title"], **rules}, place)
 
 
 def editions() -> list[str]:
@@ -87,7 +114,23 @@ def editions() -> list[str]:
     return sorted(path.parent.name for path in files if "challenge" in about(path.parent.name))
 
 
-def _track(values: Mapping[str, Any]) -> Track:
-    metrics = values["metrics"]
-    weights = metrics if isinstance(metrics, Mapping) else dict.fromkeys(metrics, 1.0)
-    return Track(values["rule"], weights, tuple(values.get("not_worse", ())))
+def _track(values: Any, place: str) -> Track:
+    values = _mapping(values, place)
+    if isinstance(values.get("metrics"), list):
+        values["metrics"] = dict.fromkeys(values["metrics"], 1.0)
+    return _made(Track, values, place)
+
+
+def _floor(values: Any, place: str) -> Floor:
+    return _made(Floor, _mapping(values, place), place)
+
+
+def _made(kind: type, values: Mapping[str, Any], place: str) -> Any:
+    """An object of `kind`; an absent or unknown key is told with those that there are."""
+    return construct({"_target_": f"{__name__}.{kind.__name__}", **values}, place)
+
+
+def _mapping(values: Any, place: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{place}: expected keys with values, found {values!r}")
+    return dict(values)

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from esr.challenge.places import number, place, published, sentence
-from esr.challenge.rules import Edition, edition
-from esr.challenge.tables import METRICS, correlation, measured_places, published_rows, write
+from esr.challenge.rules import COSTS, METRICS, Edition, edition
+from esr.challenge.tables import correlation, measured_places, published_rows, write
 from esr.console import say
 from esr.data.official import is_div2k_valid
 from esr.errors import UserError
@@ -101,7 +101,7 @@ def _measured(cfg: DictConfig, rules: Edition, found: Sequence[catalogue.Entry])
     say(f"{rules.title} on {sets} ({len(inputs)} images), {facts['device']['name']}")
     say(f"protocol  {cfg.protocol} runtime against {cfg.reference}, counter {cfg.counter}")
     reference = reference_network(data.scale, device, cfg.reference)
-    bench = Bench(terms, data, inputs, device, reference, cfg.weights_folder)
+    bench = Bench(rules, terms, data, inputs, device, reference, cfg.weights_folder)
     rows = []
     started, measured = time.perf_counter(), 0
     for position, entry in enumerate(found, 1):
@@ -126,7 +126,7 @@ def _measured(cfg: DictConfig, rules: Edition, found: Sequence[catalogue.Entry])
     }
     value = None
     if own is not None:
-        row, placing = _own(own, bench, rules, found, cfg.tolerance)
+        row, placing = _own(own, bench, found, cfg.tolerance)
         rows.append(row)
         record["own"] = {"row": row, "placing": placing}
         value = row.get("psnr_rgb")
@@ -138,6 +138,7 @@ def _measured(cfg: DictConfig, rules: Edition, found: Sequence[catalogue.Entry])
 class Bench:
     """What every network is measured with."""
 
+    rules: Edition
     terms: Terms
     data: ValidationData
     inputs: Sequence[Tensor]
@@ -183,8 +184,8 @@ def _entry(found: catalogue.Entry, bench: Bench, folder: Path) -> dict[str, Any]
     """The row of an entry: measured now or earlier, or why there is nothing to measure."""
     row = {"team": found.team, "slug": found.slug, "status": "measured"}
     figures = found.published or {}
-    row |= {f"published_{k}": number(figures.get(k)) for k in (*METRICS, "psnr_val", "psnr_test")}
-    row |= {f"published_{t}": number(figures.get(f"{t}_rank")) for t in ("main", "sub1", "sub2")}
+    row |= {f"published_{k}": number(figures.get(k)) for k in METRICS}
+    row |= {f"published_{t}": number(figures.get(f"{t}_rank")) for t in bench.rules.tracks}
     row["note"] = found.note
     random = bench.terms.weights is None
     if not found.model or not (found.released or random):
@@ -210,7 +211,6 @@ def _entry(found: catalogue.Entry, bench: Bench, folder: Path) -> dict[str, Any]
 def _own(
     chosen: Selection,
     bench: Bench,
-    rules: Edition,
     found: Sequence[catalogue.Entry],
     tolerance: float | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -220,14 +220,15 @@ def _own(
     figures, _ = bench.measure(chosen.net, chosen.tiling)
     row = {"team": chosen.name, "slug": None, **figures, "status": "own"}
     rows = {f.name: f.published for f in found if f.published}
-    entrant = {key: row[key] for key in METRICS if key != "ave_time_ms"}
+    entrant = {key: row[key] for key in COSTS if key != "ave_time_ms"}
     reference = rows.get(bench.terms.reference)
     if row["runtime_ratio"] is not None and reference is not None:
         # Milliseconds of another GPU mean nothing here; the ratio does.
         entrant["ave_time_ms"] = row["runtime_ratio"] * float(reference["ave_time_ms"])
-    if _on_div2k(bench.data):
+    if is_div2k_valid(batch["name"][0] for batch in bench.data.val_dataloader()[0]):
         entrant["psnr_val"] = row["psnr_rgb"]
     competitors = [p for p in rows.values() if p["main_rank"]]
+    rules = bench.rules
     placing = place(entrant, competitors, rules.name, tolerance)
     floor = rules.floors["psnr_val"]
     slack = floor.tolerance if tolerance is None else tolerance
@@ -259,10 +260,6 @@ def _line(row: Mapping[str, Any]) -> str:
     if row.get("runtime_ratio") is not None:
         parts.append(f"{row['ave_time_ms']:.1f} ms ({row['runtime_ratio']:.2f} of the reference)")
     return f"{name} {', '.join(parts)}, {row['params_m']:.3f} M, {row['flops_g']:.2f} G"
-
-
-def _on_div2k(data: ValidationData) -> bool:
-    return is_div2k_valid(batch["name"][0] for batch in data.val_dataloader()[0])
 
 
 def _fingerprint(terms: Terms, sha256: str | None) -> str:

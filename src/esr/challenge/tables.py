@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 
 from esr.challenge.places import number, rank
-from esr.challenge.rules import Edition
+from esr.challenge.rules import COSTS, Edition
 from esr.console import markdown, print_table, say, shown
 from esr.files import write_csv, write_json
 from esr.zoo import catalogue
-
-METRICS = ("ave_time_ms", "params_m", "flops_g", "acts_m", "mem_m", "convs")
-TRACKS = ("main", "sub1", "sub2")
 
 
 def write(
@@ -23,7 +20,7 @@ def write(
     """Print the leaderboard and write it as leaderboard.csv, .json and .md."""
     folder.mkdir(parents=True, exist_ok=True)
     order = sorted(rows, key=lambda row: row.get("published_main") or 1e9)
-    columns = [c for c in _columns() if any(row.get(c) is not None for row in rows)]
+    columns = [c for c in _columns(rules) if any(row.get(c) is not None for row in rows)]
     table = [{c: row.get(c) for c in columns if c != "note"} for row in order]
     write_csv(folder / "leaderboard.csv", order, columns)
     write_json(folder / "leaderboard.json", {"challenge": rules.name, **record, "rows": order})
@@ -43,11 +40,11 @@ def write(
     notes = [f"- {row['team']}: {row['note']}" for row in order if row.get("note")]
     parts = ["\n".join(lines), markdown(table), "\n".join(notes)]
     (folder / "leaderboard.md").write_text("\n".join(part for part in parts if part).strip() + "\n")
-    print_table(f"{rules.title}: measured (published)", _brief(order))
+    print_table(f"{rules.title}: measured (published)", _brief(order, rules))
     say(f"written to {folder}")
 
 
-def _brief(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _brief(rows: Sequence[Mapping[str, Any]], rules: Edition) -> dict[str, dict[str, Any]]:
     """For the screen: each figure with the published one in brackets behind it."""
     brief = {}
     for row in rows:
@@ -55,10 +52,11 @@ def _brief(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         if row.get("status") not in (None, "measured"):
             cells["status"] = row["status"]
         cells |= {key: row.get(key) for key in ("psnr_rgb", "psnr_val", "runtime_ratio")}
-        for key in (*TRACKS, *METRICS):
-            if row.get(key) is not None or row.get(f"published_{key}") is not None:
-                both = f"{shown(key, row.get(key))} ({shown(key, row.get(f'published_{key}'))})"
-                cells[key] = both if f"published_{key}" in row else shown(key, row.get(key))
+        for key in (*rules.tracks, *COSTS):
+            own, theirs = row.get(key), row.get(f"published_{key}")
+            if own is not None or theirs is not None:
+                behind = f" ({shown(key, theirs)})" if f"published_{key}" in row else ""
+                cells[key] = shown(key, own) + behind
         brief[str(row.get("slug") or row["team"])] = {
             k: v for k, v in cells.items() if v is not None
         }
@@ -90,17 +88,16 @@ def published_rows(
     """The published table with the places computed anew from its figures."""
     competitors = [f for f in found if f.published and f.published["main_rank"]]
     ranked = rank([dict(f.published or {}) for f in competitors], rules.name, tolerance)
-    rows = []
-    for entry in found:
-        published = dict(entry.published or {})
-        row = {"team": entry.team, "slug": entry.slug}
-        row |= {k: number(published.get(k)) for k in ("psnr_val", "psnr_test", *METRICS)}
-        row |= {f"published_{t}": number(published.get(f"{t}_rank")) for t in rules.tracks}
-        rows.append(row)
     places = {row["team"]: row for row in ranked}
-    for row in rows:
-        row |= {t: places[row["team"]][t] if row["team"] in places else None for t in rules.tracks}
-    return _whole_numbers(rows)
+    rows: list[dict[str, Any]] = []
+    for entry in found:
+        published = entry.published or {}
+        row = {"team": entry.team, "slug": entry.slug}
+        row |= {k: number(published.get(k)) for k in ("psnr_val", "psnr_test", *COSTS)}
+        row |= {f"published_{t}": number(published.get(f"{t}_rank")) for t in rules.tracks}
+        rows.append(row | {t: places.get(entry.team, {}).get(t) for t in rules.tracks})
+    _whole_numbers(rows, rules)
+    return rows
 
 
 def measured_places(
@@ -113,26 +110,25 @@ def measured_places(
     """
     competitors = [r for r in rows if r.get("params_m") is not None and r.get("published_main")]
     figures = [
-        {**{key: row.get(key) for key in METRICS}, "ave_time_ms": row.get("runtime_ratio")}
+        {**{key: row.get(key) for key in COSTS}, "ave_time_ms": row.get("runtime_ratio")}
         for row in competitors
     ]
     for row, places in zip(competitors, rank(figures, rules.name, tolerance), strict=True):
         row |= {track: places[track] for track in rules.tracks}
-    _whole_numbers(rows)
+    _whole_numbers(rows, rules)
 
 
-def _whole_numbers(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _whole_numbers(rows: Sequence[dict[str, Any]], rules: Edition) -> None:
     for row in rows:
-        for key in ("convs", "published_convs", *(f"published_{track}" for track in TRACKS)):
+        for key in ("convs", "published_convs", *(f"published_{track}" for track in rules.tracks)):
             if isinstance(row.get(key), float):
                 row[key] = int(row[key])
-    return list(rows)
 
 
-def _columns() -> list[str]:
+def _columns(rules: Edition) -> list[str]:
     measured = ["psnr_rgb", "psnr_y", "ssim_y", "psnr_val", "psnr_test"]
     published = ["published_psnr_val", "published_psnr_test"]
-    pairs = [name for key in METRICS for name in (key, f"published_{key}")]
-    tracks = [name for track in TRACKS for name in (track, f"published_{track}")]
+    costs = [name for key in COSTS for name in (key, f"published_{key}")]
+    tracks = [name for track in rules.tracks for name in (track, f"published_{track}")]
     head = ["team", "slug", "status", *tracks, *measured, *published, "runtime_ratio"]
-    return [*head, *pairs, "unused_params_m", "note"]
+    return [*head, *costs, "unused_params_m", "note"]

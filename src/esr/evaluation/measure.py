@@ -62,21 +62,14 @@ class Image:
 
 
 class Fidelity:
-    """Mean scores of several validation sets, over all processes.
-
-    Args:
-        names: of the sets; the first is the primary one, whose keys carry no name.
-        scale: the border that is ignored.
-        device: where the scores are summed.
-        alone: this process sees all images and asks no other one.
-    """
+    """Mean scores of several validation sets, over all processes."""
 
     def __init__(
         self,
-        names: Sequence[str],
-        scale: int,
-        device: torch.device | str = "cpu",
-        alone: bool = False,
+        names: Sequence[str],  # of the sets; the first is the primary one, whose keys have no name
+        scale: int,  # the border that is ignored
+        device: torch.device | str = "cpu",  # where the scores are summed
+        alone: bool = False,  # this process sees all images and asks no other one
     ):
         self.names = list(names) or [""]
         self.scale = scale
@@ -86,13 +79,10 @@ class Fidelity:
     def update(
         self, sr: Tensor, batch: Batch, index: int = 0, keep: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Score a batch of set `index`; returns the scores of each image, (N,).
+        """Score a batch (`hr` and, if images have them, `name`) of set `index`.
 
-        Args:
-            sr: (N, 3, H, W).
-            batch: with `hr` and, if images have them, `name`.
-            index: position of the set in `names`.
-            keep: bool (N,), False for an image that another process counts.
+        `keep`, bool (N,), is False for an image that another process counts. Returns the scores of
+        each image, (N,).
         """
         scores = {key: score(sr, batch["hr"], self.scale) for key, score in SCORES.items()}
         for key, value in scores.items():
@@ -122,19 +112,12 @@ class Fidelity:
 
 @torch.no_grad()  # not inference mode: a network may keep a tensor and be trained on
 def fidelity(
-    net: nn.Module,
-    data: ValidationData,
-    device: torch.device | str = "cpu",
-    note: Callable[[Image], None] | None = None,
+    net: nn.Module,  # takes and gives RGB (N, 3, H, W) in [0, 1]; is set to evaluation mode
+    data: ValidationData,  # with its images prepared
+    device: torch.device | str = "cpu",  # where the images go; the network is expected there
+    note: Callable[[Image], None] | None = None,  # called with each image
 ) -> dict[str, float]:
-    """Mean PSNR and SSIM of `net` on every validation set of `data`, by the keys of the log.
-
-    Args:
-        net: takes and gives RGB (N, 3, H, W) in [0, 1]; is set to evaluation mode.
-        data: with its images prepared.
-        device: where the images go; the network is expected there.
-        note: called with each image.
-    """
+    """Mean PSNR and SSIM of `net` on every validation set of `data`, by the keys of the log."""
     net.eval()
     found = Fidelity(data.val_names, data.scale, device, alone=True)
     with exact_arithmetic():
@@ -183,20 +166,16 @@ class Efficiency:
 
     def metrics(self) -> dict[str, float]:
         """The figures by the keys of the log; those that were not measured are absent."""
-        static = self.complexity
-        found: dict[str, float] = {
-            "eff/params_m": static.params / 1e6,
-            "eff/flops_g": static.flops / 1e9,
-            "eff/acts_m": static.acts / 1e6,
-            "eff/convs": static.convs,
+        found = {
+            "eff/params_m": self.complexity.params / 1e6,
+            "eff/flops_g": self.complexity.flops / 1e9,
+            "eff/acts_m": self.complexity.acts / 1e6,
+            "eff/convs": self.complexity.convs,
+            "eff/runtime_ms": self.runtime and self.runtime.ms,
+            "eff/runtime_ratio": self.runtime and self.runtime.ratio,
+            "eff/memory_mib": self.memory and self.memory.peak,
         }
-        if self.runtime is not None:
-            found["eff/runtime_ms"] = self.runtime.ms
-            if self.runtime.ratio is not None:
-                found["eff/runtime_ratio"] = self.runtime.ratio
-        if self.memory is not None:
-            found["eff/memory_mib"] = self.memory.peak
-        return found
+        return {key: value for key, value in found.items() if value is not None}
 
     def record(self) -> dict[str, Any]:
         """Everything as plain values, for a result file."""
@@ -204,30 +183,18 @@ class Efficiency:
 
 
 def efficiency(
-    net: nn.Module,
-    device: torch.device | str = "cpu",
-    size: tuple[int, int] = (256, 256),
-    counter: str = "ntire2022",
-    protocol: str = "stable",
-    inputs: Sequence[Tensor] | None = None,
-    reference: tuple[str, nn.Module] | None = None,
-    seconds: float | None = 3.0,
-    known: Complexity | None = None,
-    runner: nn.Module | None = None,
+    net: nn.Module,  # merged first (a copy) if it still has training-form blocks
+    device: torch.device | str = "cpu",  # where `net` is
+    size: tuple[int, int] = (256, 256),  # that is counted, and timed if there are no `inputs`
+    counter: str = "ntire2022",  # see `esr.metrics.complexity`
+    protocol: str = "stable",  # see `esr.metrics.runtime`
+    inputs: Sequence[Tensor] | None = None,  # images (1, 3, H, W) to time; None: one of noise
+    reference: tuple[str, nn.Module] | None = None,  # timed in turns, see `reference_network`
+    seconds: float | None = 3.0,  # bound of the timing; 0 leaves runtime and memory out
+    known: Complexity | None = None,  # from before, if the structure is the same
+    runner: nn.Module | None = None,  # timed in place of `net`, such as itself in tiles
 ) -> Efficiency:
     """Complexity, runtime and peak memory of the deploy form of `net`.
-
-    Args:
-        net: on `device`; merged first (a copy) if it still has training-form blocks.
-        device: where `net` is.
-        size: of the input that is counted, and timed if there are no `inputs`.
-        counter: see `esr.metrics.complexity`.
-        protocol: see `esr.metrics.runtime`.
-        inputs: images (1, 3, H, W) to time; one image of noise of `size` by default.
-        reference: name and network that is timed in turns with `net`; see `reference_network`.
-        seconds: bound of the timing; 0 leaves runtime and memory out.
-        known: complexity from before, if the structure is the same.
-        runner: what is timed in place of `net`, such as the same network in tiles.
 
     Raises:
         UserError: unknown counter or protocol, or the network cannot take the size.
@@ -239,8 +206,9 @@ def efficiency(
         return Efficiency(static)
     inputs = [noise(size)] if inputs is None else inputs
     name, other = reference or (None, None)
-    used = memory.measure(runner or net, inputs, device)
-    timed = runtime.measure(runner or net, inputs, device, protocol, other, seconds)
+    runner = runner or net
+    used = memory.measure(runner, inputs, device)
+    timed = runtime.measure(runner, inputs, device, protocol, other, seconds)
     return Efficiency(static, timed, used, name)
 
 

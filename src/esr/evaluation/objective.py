@@ -22,18 +22,13 @@ def directions(objective: Objective) -> list[str]:
 def check(objective: Objective, val_names: Sequence[str] | None) -> None:
     """Refuse a key that the evaluation will not give, before anything is trained.
 
-    Args:
-        objective: one key or several.
-        val_names: of the validation sets; None: not known yet, `val/ANY/psnr_y` may be right.
-
     Raises:
         UserError: it lists what will be measured.
     """
-    measured = evaluation.keys(val_names or [])
     wanted = keys(objective)
-    if val_names is None:
+    if val_names is None:  # the sets are not known yet: `val/ANY/psnr_y` may be right
         wanted = [re.sub(r"^val/.*/", "val/", key) for key in wanted]
-    _require(wanted, measured)
+    _require(wanted, evaluation.keys(val_names or []))
 
 
 def values(metrics: Mapping[str, float], objective: Objective) -> float | tuple[float, ...]:

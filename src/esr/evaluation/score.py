@@ -31,21 +31,13 @@ class Images:
 
 
 def score(
-    net: nn.Module,
-    hr: Path | str,
-    lr: Path | str | None = None,
-    scale: int | None = None,
-    device: torch.device | str = "cpu",
+    net: nn.Module,  # RGB (N, 3, H, W) in [0, 1] to the enlarged image; it is moved to `device`
+    hr: Path | str,  # folder of HR images
+    lr: Path | str | None = None,  # of NAME.png or NAMEx4.png; None: made by MATLAB's bicubic
+    scale: int | None = None,  # None: the network's attribute `scale`
+    device: torch.device | str = "cpu",  # where it runs, in float32
 ) -> dict[str, float]:
     """PSNR (RGB and Y) in dB and SSIM (Y) of a network, means over a folder of images.
-
-    Args:
-        net: RGB (N, 3, H, W) in [0, 1] to the enlarged image; it is moved to `device`.
-        hr: folder of HR images.
-        lr: folder of LR images, NAME.png or NAMEx4.png; by default they are made by MATLAB's
-            bicubic.
-        scale: of the network; by default its attribute `scale`.
-        device: where it runs, in float32.
 
     Returns:
         `psnr_rgb` by the challenge's protocol (8-bit, border of `scale` pixels cropped), `psnr_y`

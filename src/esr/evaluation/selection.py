@@ -3,19 +3,17 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from esr.build import construct
+from esr.build import Config, construct
 from esr.config import build, plain
 from esr.errors import UserError
 from esr.evaluation.measure import ValidationData
 from esr.evaluation.tiling import Tiling, published_tiling
 from esr.files import sha256
-from esr.models.state import transfer
 from esr.surgery.fuse import fuse
 from esr.zoo import catalogue
 from esr.zoo.open import Loaded, open_network
@@ -23,29 +21,17 @@ from esr.zoo.open import Loaded, open_network
 
 @dataclass(frozen=True)
 class Selection:
-    """A network to score, in its deploy form.
+    """A network to score, in its deploy form."""
 
-    Args:
-        name: for tables and file names.
-        net: fused, in eval mode, on the CPU.
-        scale: of the network.
-        source: where it came from, in words.
-        weights: the file of its weights; None where they are random.
-        sha256: of that file.
-        model: its configuration, as far as it is known.
-        entry: the published network that it is.
-        tiling: how the published evaluation cuts images, if it does.
-    """
-
-    name: str
-    net: nn.Module
+    name: str  # for tables and file names
+    net: nn.Module  # fused, in eval mode, on the CPU
     scale: int
-    source: str
-    weights: Path | None = None
-    sha256: str | None = None
-    model: dict[str, Any] | None = None
-    entry: catalogue.Entry | None = None
-    tiling: Tiling | None = None
+    source: str  # where it came from, in words
+    weights: Path | None = None  # the file of its weights; None where they are random
+    sha256: str | None = None  # of that file
+    model: Config | None = None  # its configuration, as far as it is known
+    entry: catalogue.Entry | None = None  # the published network that it is
+    tiling: Tiling | None = None  # how the published evaluation cuts images, if it does
 
 
 def select(cfg: DictConfig) -> Selection:
@@ -55,17 +41,18 @@ def select(cfg: DictConfig) -> Selection:
         UserError: none is named, or its weights are absent, damaged or of another architecture.
     """
     entry = catalogue.entry(cfg.entry) if cfg.entry is not None else None
+    config = plain(cfg.model)
+    if config is None and entry is not None:
+        config = entry.config(cfg.scale)
     if cfg.checkpoint is not None:
-        config = cfg.model if cfg.model is not None or entry is None else entry.config(cfg.scale)
         found = open_network(cfg.checkpoint, config, cfg.weights_folder)
         own = next((e for e in catalogue.published() if e.sha256 == found.sha256), entry)
         return _selection(str(cfg.name or _name(Path(cfg.checkpoint))), found, own)
-    if entry is None and cfg.model is None:
+    if config is None:
         raise UserError(
             "no network was named. Type ntire2022=ENTRY (its official weights) or checkpoint=PATH "
             f"(yours or anybody's). Entries: {', '.join(e.name for e in catalogue.published())}"
         )
-    config = plain(cfg.model) if cfg.model is not None or entry is None else entry.config(cfg.scale)
     name = str(cfg.name or (entry.slug if entry else config["_target_"].rpartition(".")[2]))
     if entry is None or cfg.weights is None:
         net, scale = _deployed(construct(config, "model"))
@@ -74,8 +61,7 @@ def select(cfg: DictConfig) -> Selection:
     if cfg.weights == "official":
         return _selection(name, open_network(entry.name, config, cfg.weights_folder), entry)
     file = Path(cfg.weights)
-    net = construct(config, "model")
-    transfer(catalogue.read_official(entry, file), net, str(file))
+    net = catalogue.with_weights(entry, config, file)
     source = f"{entry.name}, weights of {file}"
     return _selection(name, Loaded(net, file, sha256(file), source, config), entry)
 

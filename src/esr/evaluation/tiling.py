@@ -37,18 +37,15 @@ _SIGNS = (
 class Tiling:
     """How an image is cut.
 
-    Args:
-        size: side of a tile in LR pixels; a smaller image is one tile.
-        overlap: LR pixels that neighbouring tiles share at least.
-        blend: `crop` cuts in the middle of the overlap; `average` averages there and makes tiles
-            square, min(size, H, W), as the challenge's script did.
+    `crop` cuts in the middle of the overlap; `average` averages there and makes tiles square,
+    min(size, H, W), as the challenge's script did.
 
     Raises:
         UserError: a size below 1, or an overlap that is negative or not smaller than the size.
     """
 
-    size: int
-    overlap: int = 32
+    size: int  # side of a tile in LR pixels; a smaller image is one tile
+    overlap: int = 32  # LR pixels that neighbouring tiles share at least
     blend: Literal["crop", "average"] = "crop"
 
     def __str__(self) -> str:
@@ -74,11 +71,7 @@ def tiled(
     scale: int,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Super-resolve `image` (N, 3, H, W) tile by tile.
-
-    Returns:
-        (N, 3, scale*H, scale*W) on the image's device.
-    """
+    """Super-resolve `image` (N, 3, H, W) tile by tile; the output lies on the image's device."""
     height, width = image.shape[-2:]
     size_y, size_x = min(tiling.size, height), min(tiling.size, width)
     average = tiling.blend == "average"
@@ -114,28 +107,23 @@ class Upscaler(nn.Module):
     When the device's memory runs out, the image is tried again in tiles, halved until they fit;
     the size that fitted is kept for the images that follow.
 
-    Args:
-        net: the network; it is moved to `device` and set to eval mode.
-        scale: its scale.
-        device: where it computes.
-        tiling: cut every image so; None takes images whole as long as memory lasts.
-
     Raises:
         UserError: tiles smaller than the network's `min_size`.
     """
 
     def __init__(
         self,
-        net: nn.Module,
+        net: nn.Module,  # is moved to `device` and set to eval mode
         scale: int,
         device: torch.device | str = "cpu",
-        tiling: Tiling | None = None,
+        tiling: Tiling | None = None,  # None takes images whole as long as memory lasts
     ):
         super().__init__()
-        least = int(getattr(net, "min_size", 1))
-        if tiling is not None and tiling.size < least:
+        self.least = int(getattr(net, "min_size", 1))
+        if tiling is not None and tiling.size < self.least:
+            kind = type(net).__name__
             raise UserError(
-                f"tile={tiling.size}: {type(net).__name__} needs tiles of at least {least} pixels"
+                f"tile={tiling.size}: {kind} needs tiles of at least {self.least} pixels"
             )
         self.net = net.to(device).eval()
         self.scale = scale
@@ -174,12 +162,13 @@ class Upscaler(nn.Module):
     def _smaller(self, image: torch.Tensor) -> Tiling | None:
         """The next tiling to try, or None when tiles have become too small to be of use."""
         side = max(image.shape[-2:])
-        limit = side if self.tiling is None else min(side, self.tiling.size)
+        limit, overlap, blend = side, 32, "crop"
+        if self.tiling is not None:
+            limit, overlap = min(side, self.tiling.size), self.tiling.overlap
+            blend = self.tiling.blend
         size = 1 << ((limit - 1).bit_length() - 1) if limit > 1 else 0
-        if size < max(SMALLEST, int(getattr(self.net, "min_size", 1))):
+        if size < max(SMALLEST, self.least):
             return None
-        overlap = 32 if self.tiling is None else self.tiling.overlap
-        blend = "crop" if self.tiling is None else self.tiling.blend
         return Tiling(size, min(overlap, size // 2), blend)
 
 
@@ -187,8 +176,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, of a GPU or of the machine."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
+    return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _SIGNS)
 
 
 def _shares(begins: list[int], size: int, length: int) -> list[tuple[int, int]]:
@@ -198,8 +186,4 @@ def _shares(begins: list[int], size: int, length: int) -> list[tuple[int, int]]:
 
 
 def _area(top: int, bottom: int, left: int, right: int, scale: int) -> tuple:
-    return (
-        ...,
-        slice(top * scale, bottom * scale),
-        slice(left * scale, right * scale),
-    )
+    return ..., slice(top * scale, bottom * scale), slice(left * scale, right * scale)

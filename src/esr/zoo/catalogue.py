@@ -6,7 +6,6 @@ here; the rest is the recipe, which train.py composes.
 """
 
 import csv
-import difflib
 import functools
 import os
 import re
@@ -19,12 +18,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from yaml import YAMLError
 
 from esr.build import Config, construct
 from esr.config import COLLECTION, collections, experiments_dir, model_config
 from esr.data.download import download
-from esr.errors import UserError
+from esr.errors import UserError, closest
 from esr.files import sha256
 from esr.models.state import transfer
 from esr.zoo import files
@@ -38,42 +39,25 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Entry:
-    """A published network: what `entry:` of its file says, and which model it is.
+    """A published network: what `entry:` of its file says, and which model it is."""
 
-    Attributes:
-        collection: folder of `experiments/`.
-        slug: name within the collection.
-        team: row of the collection's published.csv, or the authors.
-        model: file of conf/model/; empty for a row without a network.
-        values: of the model, where they differ from that file (`data_range: 255`).
-        file: name of the official weights; None if they were never released.
-        sha256: of that file.
-        nesting: key under which the tensors lie in the file, None if they lie at the top.
-        prefix: put before every key in the file, such as "module.".
-        rename: pairs of published and our names, see `esr.zoo.names`. In the file, a name in place
-            of a pair stands for the table of that entry.
-        unused: published keys (with wildcards) that the network never uses.
-        unused_params: how many parameters those are; published counts include them.
-        tile: `size` and `overlap` in pixels where the official evaluation works in tiles.
-        note: what is worth knowing, such as figures that differ from the published ones.
-        published: the row of published.csv; None outside challenges.
-    """
-
-    collection: str
-    slug: str
-    team: str
-    model: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    file: str | None = None
-    sha256: str | None = None
-    nesting: str | None = None
-    prefix: str = ""
+    collection: str  # folder of `experiments/`
+    slug: str  # name within the collection
+    team: str  # row of the collection's published.csv, or the authors
+    model: str = ""  # file of conf/model/; empty for a row without a network
+    values: Mapping[str, Any] = field(default_factory=dict)  # where they differ from that file
+    file: str | None = None  # name of the official weights; None if they were never released
+    sha256: str | None = None  # of that file
+    nesting: str | None = None  # key under which the tensors lie in the file; None: at the top
+    prefix: str = ""  # put before every key in the file, such as "module."
+    # Pairs of published and our names, see `esr.zoo.names`. In the file, a name in place of a pair
+    # stands for the table of that entry.
     rename: tuple[tuple[str, str], ...] = ()
-    unused: tuple[str, ...] = ()
-    unused_params: int = 0
-    tile: Mapping[str, int] | None = None
-    note: str | None = None
-    published: Mapping[str, str] | None = None
+    unused: tuple[str, ...] = ()  # published keys (with wildcards) that the network never uses
+    unused_params: int = 0  # how many parameters those are; published counts include them
+    tile: Mapping[str, int] | None = None  # `size`, `overlap` in pixels, if officially in tiles
+    note: str | None = None  # worth knowing, such as figures that differ from the published ones
+    published: Mapping[str, str] | None = None  # the row of published.csv; None outside challenges
 
     @property
     def name(self) -> str:
@@ -99,16 +83,20 @@ class Entry:
 def about(collection: str) -> dict[str, Any]:
     """What `collection.yaml` says: `title`, `address` of official files, `challenge` (its rules).
 
+    Nothing where there is no such file: a collection of one's own needs none.
+
     Raises:
-        UserError: there is no such collection, or its file is absent or damaged.
+        UserError: there is no such collection, or its file is damaged.
     """
     path = _folder(collection) / f"{COLLECTION}.yaml"
     if not path.is_file():
-        raise UserError(
-            f"{path} is absent: it says what is true of the whole collection. Write it with at "
-            "least a `title: ...`; `address: https://.../` is where its official files lie"
-        )
-    return dict(_yaml(path))
+        return {}
+    content, known = _yaml(path), ("title", "address", "challenge")
+    if "title" not in content:
+        raise UserError(f"{path}: no title; known are: {', '.join(known)}")
+    if unknown := [key for key in content if key not in known]:
+        raise UserError(f"{path}: unknown key {unknown[0]}; known are: {', '.join(known)}")
+    return dict(content)
 
 
 def entries(collection: str = "ntire2022") -> list[Entry]:
@@ -144,9 +132,9 @@ def entry(name: str) -> Entry:
             return _read(path, _published(folder))
     known = {found.slug: found for place in places for found in entries(place)}
     if slug not in known:
-        near = difflib.get_close_matches(slug, known, 1)
-        hint = f"; did you mean {known[near[0]].name}?" if near else ";"
-        raise UserError(f"no entry '{name}'{hint} there are: {', '.join(sorted(known))}")
+        meant = closest(slug, known)
+        hint = f" did you mean {known[meant].name}?" if meant else ""
+        raise UserError(f"no entry '{name}';{hint} there are: {', '.join(sorted(known))}")
     return known[slug]
 
 
@@ -157,27 +145,32 @@ def published() -> tuple[Entry, ...]:
 
 
 def load(
-    name: str,
-    weights: str | Path | None = "official",
-    model: str | None = None,
-    folder: str | Path | None = None,
+    name: str,  # `collection/slug`, such as `ntire2022/rlfn`
+    weights: str | Path | None = "official",  # or a file in the official format, None: fresh ones
+    model: str | None = None,  # another configuration of conf/model/ for the same tensors
+    folder: str | Path | None = None,  # see `weights_folder`
 ) -> nn.Module:
     """The network of an entry in evaluation mode, RGB in [0, 1], not clamped unless it clamps.
-
-    Args:
-        name: `collection/slug`, such as `ntire2022/rlfn`.
-        weights: "official", a file in the official format, or None for fresh weights.
-        model: another configuration of `conf/model/` for the same tensors.
-        folder: where official files lie; the environment variable ESR_WEIGHTS without it.
 
     Raises:
         UserError: unknown name, weights that are absent, altered or of another architecture.
     """
     found = entry(name)
-    net: nn.Module = construct(found.config(model=model))
-    if weights is not None:
-        path = official_file(found, folder) if weights == "official" else Path(weights)
-        transfer(read_official(found, path), net, str(path))
+    config = found.config(model=model)
+    if weights is None:
+        return construct(config, "model").eval()
+    path = official_file(found, folder) if weights == "official" else Path(weights)
+    return with_weights(found, config, path)
+
+
+def with_weights(found: Entry, config: Config, path: Path) -> nn.Module:
+    """The network of a configuration with the tensors of a file in the entry's official format.
+
+    Raises:
+        UserError: the file is absent or damaged, or its tensors do not fit.
+    """
+    net: nn.Module = construct(config, "model")
+    transfer(read_official(found, path), net, str(path))
     return net.eval()
 
 
@@ -254,12 +247,11 @@ def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
     values = {str(key): value for key, value in content["entry"].items() if value is not None}
     derived = ("collection", "model", "values", "published")
     known = [field.name for field in fields(Entry) if field.name not in derived]
-    unknown = sorted(values.keys() - set(known))
-    if unknown or values.get("slug") != path.stem or "team" not in values:
-        wrong = (
-            f"unknown key entry.{unknown[0]}" if unknown else f"no entry.team or slug {path.stem}"
-        )
-        raise UserError(f"{path}: {wrong}; known are: {', '.join(known)}")
+    wrong = [f"unknown key entry.{key}" for key in sorted(values.keys() - set(known))]
+    if values.get("slug") != path.stem or "team" not in values:
+        wrong.append(f"no entry.team or slug {path.stem}")
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]}; known are: {', '.join(known)}")
     chosen = [d["override /model"] for d in content.get("defaults", []) if "override /model" in d]
     if len(chosen) != 1:
         raise UserError(f"{path}: expected `- override /model: NAME` in its defaults, once")
@@ -271,7 +263,10 @@ def _read(path: Path, rows: Mapping[str, Mapping[str, str]]) -> Entry:
 
 @functools.cache
 def _yaml(path: Path) -> Mapping[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is no proper yaml: {' '.join(str(error).split())}") from None
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
@@ -306,7 +301,11 @@ def _download(found: Entry, path: Path) -> None:
     )
     address = about(found.collection).get("address")
     if address is None:
-        raise UserError(f"{path} is absent and there is no public address of it. {here}")
+        place = _folder(found.collection) / f"{COLLECTION}.yaml"
+        raise UserError(
+            f"{path} is absent and there is no public address of it. {here}. What `address: "
+            f"https://.../` in {place} names is searched, too"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f".{path.name}.lock")):  # processes take turns

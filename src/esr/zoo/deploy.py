@@ -16,20 +16,14 @@ from esr.surgery.fuse import deploy_config, fuse
 
 
 def save_deploy(
-    net: nn.Module,
-    model_cfg: Mapping[str, Any],
+    net: nn.Module,  # training or deploy form; it is left as it is
+    model_cfg: Mapping[str, Any],  # that built it
     path: Path | str,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,  # more to keep (scale, name, metrics); JSON values
 ) -> None:
     """Write the fused network as safetensors that carry their own configuration.
 
     The file appears complete or not at all.
-
-    Args:
-        net: training or deploy form; it is left as it is.
-        model_cfg: the configuration that built it.
-        path: the file to write.
-        metadata: more to keep beside the configuration (scale, name, metrics); JSON values.
 
     Raises:
         UserError: the configuration does not build the fused network, so nobody could load it.
@@ -39,7 +33,6 @@ def save_deploy(
     state = fuse(net).state_dict()
     with torch.random.fork_rng(devices=[]):  # building must not move the run's random numbers
         twin = construct(config)
-    problem = mismatch(state, twin.state_dict())
-    if problem:
+    if problem := mismatch(state, twin.state_dict()):
         raise UserError(f"the configuration of {path.name} does not build its network: {problem}")
     write_tensors(path, state, {**(metadata or {}), "model": config})

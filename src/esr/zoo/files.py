@@ -60,20 +60,13 @@ _HARMLESS = [
 
 @dataclass(frozen=True)
 class Weights:
-    """The content of a weights file.
-
-    Args:
-        path: the file.
-        sha256: of the whole file.
-        tensors: names as in the file, with their tensors on the CPU.
-        nesting: where in the file they lay, such as `params_ema`; empty at the top.
-        about: what our own files say about themselves; its `model` is the network's configuration.
-    """
+    """The content of a weights file."""
 
     path: Path
-    sha256: str
-    tensors: Tensors
-    nesting: str = ""
+    sha256: str  # of the whole file
+    tensors: Tensors  # names as in the file; on the CPU
+    nesting: str = ""  # where in the file they lay, such as `params_ema`; empty at the top
+    # What our own files say about themselves; its `model` is the network's configuration.
     about: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,14 +82,13 @@ def read(path: Path | str) -> Weights:
         raise UserError(f"there is no file {path}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
-    digest = sha256(path)
     if _is_safetensors(path):
-        tensors, about = _read_safetensors(path)
-        return Weights(path, digest, tensors, "", about)
-    content = _read_pickle(path)
-    nesting, tensors = _find_tensors(content, path)
-    about = content.get("esr", {}) if isinstance(content, Mapping) else {}
-    return Weights(path, digest, tensors, nesting, about if isinstance(about, dict) else {})
+        nesting, (tensors, about) = "", _read_safetensors(path)
+    else:
+        content = _read_pickle(path)
+        nesting, tensors = _find_tensors(content, path)
+        about = content.get("esr")
+    return Weights(path, sha256(path), tensors, nesting, about if isinstance(about, dict) else {})
 
 
 def spellings(tensors: Tensors) -> Iterator[Tensors]:
@@ -119,7 +111,7 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:9] == b"{" or path.suffix == ".safetensors"
 
 
-def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[Tensors, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -127,10 +119,9 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError(_broken(path, str(error))) from None
     try:
-        about = json.loads(metadata.get("esr", "{}"))
+        return tensors, json.loads(metadata.get("esr", "{}"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: its metadata `esr` is not JSON ({error})") from None
-    return tensors, about if isinstance(about, dict) else {}
 
 
 def _read_pickle(path: Path) -> Any:
@@ -140,9 +131,7 @@ def _read_pickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle provokes
         text = str(error)
-        needed = re.search(r"GLOBAL (\S+)", text)
-        names = [needed[1]] if needed else _imports(path)
-        if names:
+        if names := re.findall(r"GLOBAL (\S+)", text)[:1] or _imports(path):
             raise UserError(
                 f"{path} is refused: it needs {', '.join(names)}, and reading it would run code "
                 "from the file. Weights are tensors and plain values only: save them anew with "
@@ -196,8 +185,6 @@ def _find_tensors(content: Any, path: Path) -> tuple[str, Tensors]:
     keys = ", ".join(map(str, list(content)[:12])) if isinstance(content, Mapping) else ""
     while isinstance(content, Mapping):
         tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-        if tensors and not any(name in content for name in NESTINGS):
-            return ".".join(place), {k: v.detach() for k, v in tensors.items()}
         inner = {str(k): v for k, v in content.items() if isinstance(v, Mapping)}
         name = next((n for n in NESTINGS if n in inner), None)
         if name is None and len(inner) == 1 and not tensors:

@@ -5,8 +5,7 @@ What a file says about its network is only built if it is a network of this pack
 user's own conf/: building calls what `_target_` names, and a file may come from a stranger.
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from torch import nn
 
 from esr.build import Config, construct, network_class, targets
 from esr.config import collections, own_networks, plain
-from esr.errors import UserError
-from esr.models.state import mismatch, shorten, transfer
+from esr.errors import UserError, closest
+from esr.models.state import mismatch, shorten
 from esr.zoo import catalogue, files
 from esr.zoo.files import Tensors, Weights
 from esr.zoo.recognition import namings, recognise
@@ -32,31 +31,22 @@ RESOLVED = "resolved.yaml"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network and where it came from.
+    """A network and where it came from."""
 
-    Attributes:
-        net: in eval mode, on the CPU, in the form in which it was saved.
-        path: the file.
-        sha256: of the file.
-        source: in words, such as `ntire2022/rlfn, by its checksum`.
-        model: its configuration (`_target_` and values); None where only the file was recognised.
-    """
-
-    net: nn.Module
+    net: nn.Module  # in eval mode, on the CPU, in the form in which it was saved
     path: Path
-    sha256: str
-    source: str
-    model: Config | None
+    sha256: str  # of the file
+    source: str  # in words, such as `ntire2022/rlfn, by its checksum`
+    model: Config | None  # its configuration; None where only the file was recognised
 
 
 def load(source: Path | str, model: Mapping[str, Any] | None = None) -> nn.Module:
     """The network that `source` names, in eval mode on the CPU: RGB NCHW in [0, 1] in and out.
 
-    Args:
-        source: a published network with its official weights (`ntire2022/rlfn`), a run folder, a
-            deploy file, a Lightning checkpoint of ours, or a foreign .pth.
-        model: configuration of the network (`_target_` and values, as in conf/model), for files
-            that do not say and are no published ones.
+    `source` is a published network with its official weights (`ntire2022/rlfn`), a run folder, a
+    deploy file, a Lightning checkpoint of ours, or a foreign .pth. `model` is the configuration of
+    the network (`_target_` and values, as in conf/model), for files that do not say and are no
+    published ones.
 
     Raises:
         UserError: see `open_network`.
@@ -82,9 +72,8 @@ def open_network(
     entry = catalogue.entry(str(source))
     config = plain(model) if model is not None else entry.config()
     file = catalogue.official_file(entry, folder)
-    net: nn.Module = construct(config)
-    transfer(catalogue.read_official(entry, file), net, str(file))
-    return Loaded(net.eval(), file, str(entry.sha256), f"{entry.name}, official weights", config)
+    net = catalogue.with_weights(entry, config, file)
+    return Loaded(net, file, str(entry.sha256), f"{entry.name}, official weights", config)
 
 
 def open_file(path: Path, model: Mapping[str, Any] | None = None) -> Loaded:
@@ -92,18 +81,15 @@ def open_file(path: Path, model: Mapping[str, Any] | None = None) -> Loaded:
     file = find(path)
     found = files.read(file)
     where = f" ({found.nesting})" if found.nesting else ""
-    if model is not None:
-        config, entries = plain(model), catalogue.published
-        how = f"given as model={config['_target_']}"
+    config = plain(model) or found.about.get("model") or _run_config(file)
+    if config is None:
+        net, how = recognise(found)
     else:
-        config, entries = found.about.get("model") or _run_config(file), tuple
-        how = "its own configuration"
-        if config is None:
-            net, how = recognise(found)
-            return Loaded(net.eval(), file, found.sha256, f"{how}{where}", None)
-        _require_trust(config, file)
-    net = construct(config)
-    net.load_state_dict(_fitting(found, net, entries))
+        how = f"given as model={config['_target_']}" if model else "its own configuration"
+        if not model:
+            _require_trust(config, file)
+        net = construct(config)
+        net.load_state_dict(_fitting(found, net, published=bool(model)))
     return Loaded(net.eval(), file, found.sha256, f"{how}{where}", config)
 
 
@@ -143,33 +129,31 @@ def find(path: Path) -> Path:
 
 def _beside(path: Path) -> str:
     """What may have been meant by a path that does not exist."""
-    slugs = {entry.slug: entry.name for entry in catalogue.published()}
-    if near := difflib.get_close_matches(str(path), slugs, 1, 0.8):
-        return f" Did you mean the entry {slugs[near[0]]}?"
+    entries = catalogue.published()
+    names = {e.slug: e.name for e in reversed(entries)} | {e.name: e.name for e in entries}
+    if meant := closest(str(path), names, 0.8):
+        return f" Did you mean the entry {names[meant]}?"
     there = [p for p in path.parent.glob("*") if p.suffix in SUFFIXES or (p / RESOLVED).is_file()]
-    names = sorted(p.name for p in there)
-    near = difflib.get_close_matches(path.name, names, 3, 0.5)
-    lies = f" In {path.parent} lie: {shorten([*near, *(n for n in names if n not in near)])}"
-    return f"{lies if names else ''} A published network is named as ntire2022/rlfn"
+    near = closest(path.name, (p.name for p in there))
+    files = shorten(sorted((p.name for p in there), key=lambda name: (name != near, name)))
+    return (
+        f" In {path.parent} lie: {files or 'no weights'}. Type a run folder, a file of weights "
+        "or a published network, named as ntire2022/rlfn"
+    )
 
 
-def _fitting(
-    found: Weights, net: nn.Module, entries: Callable[[], Iterable[catalogue.Entry]]
-) -> Tensors:
-    """The file's tensors under the network's names.
+def _fitting(found: Weights, net: nn.Module, published: bool) -> Tensors:
+    """The file's tensors under the network's names; with `published` also by the entries' tables.
 
     Raises:
         UserError: under no name do they fit; the differences of the closest one are listed.
     """
-    wanted = net.state_dict()
-    closest, most = found.tensors, -1
-    for tensors in namings(found.tensors, entries):
-        common = len(tensors.keys() & wanted.keys())
-        if common > most:
-            closest, most = tensors, common
+    wanted, tried = net.state_dict(), []
+    for tensors in namings(found.tensors, published):
         if not mismatch(tensors, wanted):
             return tensors
-    problem = mismatch(closest, wanted)
+        tried.append(tensors)
+    problem = mismatch(max(tried, key=lambda t: len(t.keys() & wanted.keys())), wanted)
     raise UserError(f"{found.path} does not fit {type(net).__name__}: {problem}")
 
 

@@ -3,7 +3,8 @@
 By its checksum; else by the names and shapes of its tensors, translated by each entry's table.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from torch import nn
 
@@ -14,21 +15,19 @@ from esr.zoo import catalogue
 from esr.zoo.files import Tensors, Weights, spellings
 
 
-def namings(
-    tensors: Tensors, entries: Callable[[], Iterable[catalogue.Entry]] = tuple
-) -> Iterator[Tensors]:
+def namings(tensors: Tensors, published: bool) -> Iterator[Tensors]:
     """The tensors under every name that they may be meant by: as they are, then as published."""
     variants = list(spellings(tensors))
     yield from variants
-    for entry in entries():
-        yield from (ours for variant in variants if (ours := _ours(entry, variant)))
+    if published:
+        for entry in catalogue.published():
+            yield from _translated(variants, entry)
 
 
-def _ours(entry: catalogue.Entry, tensors: Tensors) -> Tensors | None:
-    try:
-        return catalogue.to_ours(entry, tensors)
-    except UserError:  # the table is not reversible on these names: they are of another network
-        return None
+def _translated(variants: Iterable[Tensors], entry: catalogue.Entry) -> Iterator[Tensors]:
+    for tensors in variants:
+        with suppress(UserError):  # the table is not reversible on these names: another network's
+            yield catalogue.to_ours(entry, tensors)
 
 
 def recognise(found: Weights) -> tuple[nn.Module, str]:
@@ -43,12 +42,13 @@ def recognise(found: Weights) -> tuple[nn.Module, str]:
             return catalogue.load(entry.name, weights=found.path), f"{entry.name}, by its checksum"
     fitting: dict[str, nn.Module] = {}
     values = sum(tensor.numel() for tensor in found.tensors.values())
+    variants = list(spellings(found.tensors))
     for entry in candidates:
         if not _plausible(entry, values):
             continue
         net = catalogue.load(entry.name, weights=None)
         wanted = net.state_dict()
-        for tensors in namings(found.tensors, lambda entry=entry: [entry]):
+        for tensors in (*variants, *_translated(variants, entry)):
             if not mismatch(tensors, wanted):
                 net.load_state_dict(tensors)
                 fitting[entry.name] = net
