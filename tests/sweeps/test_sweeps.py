@@ -387,6 +387,14 @@ def test_a_grid_goes_on_after_a_failure_and_tells(tmp_path: Path, photos: Path) 
     assert "Traceback" not in text
 
 
+def test_a_recipe_starts_no_processes_in_a_sweep_either(tmp_path: Path, photos: Path) -> None:
+    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    swept = ["+stages.only={}", "optim.lr=1e-3,1e-4", "hydra.sweep.dir=grid"]
+    text, _ = start(tmp_path, "-m", *tiny(photos), *ranks, *swept).communicate(timeout=200)
+    assert "error: 2 of 2 trials failed, the first: a job of a sweep cannot start 2" in text
+    assert not list(tmp_path.glob("grid/*/only/checkpoints"))
+
+
 @pytest.mark.slow
 def test_a_hopeless_trial_is_stopped(tmp_path: Path, photos: Path) -> None:
     text = finish(
