@@ -137,7 +137,7 @@ def test_two_workers_share_a_study_and_leave_no_gap(tmp_path: Path, storage: str
     assert [one.number for one in asked if one] == [0, 1, 2, 3]
     assert len({one.overrides[0] for one in asked if one}) == 4  # the same seed, other draws
     for worker, one in zip((first, second, first, second), asked, strict=True):
-        worker.tell(one, [1.0])
+        worker.tell(one, "done", [1.0])
     assert first.counts() == {"done": 4, "stopped": 0, "failed": 0, "running": 0}
 
 
@@ -172,7 +172,7 @@ def test_points_are_not_tried_twice(tmp_path: Path) -> None:
     points = []
     while asked := worker.ask(10):
         points += asked.overrides
-        worker.tell(asked, [0.0])
+        worker.tell(asked, "done", [0.0])
     assert sorted(points) == ["a=x", "a=y", "a=z"]
 
 

@@ -56,7 +56,8 @@ class Prune:
         if not isinstance(round_to, int) or round_to < 1:
             raise UserError(f"round_to={round_to}: expected a whole number, such as 8")
         self.target, self.widths = target, widths
-        self.importance, self.spread = importance or Magnitude(), spread
+        self.importance = importance or Magnitude()
+        self.spread: Spread = spread
         self.round_to, self.fixed = round_to, list(fixed)
         self.patches, self.size, self.device = patches, (size[0], size[1]), device
 
