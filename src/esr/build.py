@@ -160,6 +160,18 @@ def today(path: str) -> str:
     return RENAMED.get(path) or (f"{MOVED[module]}.{name}" if module in MOVED else path)
 
 
+def renewed(config: Any) -> Any:
+    """A configuration, nested or flat ("model._target_"), with all classes where they lie now."""
+    if isinstance(config, list | tuple):
+        return [renewed(item) for item in config]
+    if not isinstance(config, Mapping):
+        return config
+    return {
+        key: today(value) if str(key).endswith("_target_") else renewed(value)
+        for key, value in config.items()
+    }
+
+
 _NOW = {
     "evaluation.reference": "models.bicubic",
     "models.bsrn": "models.lkdn",

@@ -155,7 +155,7 @@ def test_a_copy_of_student_and_loss_works_alone_and_shares_the_teacher(kind: str
     student.train()
     assert copy.deepcopy(student)(lr).shape == hr.shape
     term = twin["loss"]["distill"]
-    assert term._teacher is loss["distill"]._teacher  # pyright: ignore
+    assert term.teacher is loss["distill"].teacher  # pyright: ignore
 
 
 def test_no_feature_is_kept_in_evaluation_or_after_the_step(nets):
@@ -170,7 +170,7 @@ def test_no_feature_is_kept_in_evaluation_or_after_the_step(nets):
     student.train()
     term(student(lr), hr, lr)
     assert term._features.values == {}
-    assert term._teacher._features.values == {}
+    assert term.teacher.features.values == {}
 
 
 def test_binding_leaves_the_student_as_it_was(nets):
@@ -189,7 +189,7 @@ def test_teacher_in_reduced_precision_is_near_and_answers_in_float32(nets):
     for term in (exact, reduced):
         term.bind(student)
         with torch.autocast("cpu", enabled=False):
-            sr, _ = term._teacher(lr)
+            sr, _ = term.teacher(lr)
         assert sr.dtype == torch.float32
         values.append(sr)
     assert 0 < (values[0] - values[1]).abs().max() < 0.05

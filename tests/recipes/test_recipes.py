@@ -14,6 +14,8 @@ import torch
 from esr.commands import train as stages
 from esr.config import compose, experiments_dir, plain
 from esr.errors import UserError
+from esr.recipes import jobs
+from esr.recipes import run as running
 from esr.recipes import stages as reading
 
 TINY = [
@@ -137,6 +139,40 @@ def test_a_changed_stage_and_what_follows_are_trained_anew(
     assert not same(state(folder / "warm"), old)
     with pytest.raises(UserError, match="stage contrastive needs stage warm, which has another"):
         start(folder, THREE, "stage=contrastive")
+
+
+OF_0_1_0 = {  # as that version wrote it: another module, another name, a class within a list
+    "data._target_": "esr.datamodule.SRData",
+    "callbacks.checkpoint._target_": "esr.callbacks.checkpoint.Checkpoint",
+    "loss.distill_output.teacher._target_": "esr.teachers.load",
+    "start.transform": [
+        {
+            "_target_": "esr.surgery.prune.Prune",
+            "target": {"flops": 0.75},
+            "importance": {"_target_": "esr.surgery.pruning.importance.Taylor"},
+            "spread": "uniform",
+            "round_to": 1,
+        }
+    ],
+}
+
+
+def test_classes_that_only_moved_change_no_stage(tmp_path: Path):
+    typed = ["pruning=one_shot", "budget=smoke", "data=sample"]
+    cfg = compose("train", typed)
+    found = reading.parse(cfg.stages)
+    (job,) = jobs.prepare(found, reading.configure(found, typed, cfg.budget), tmp_path)
+    assert OF_0_1_0.keys() <= job.facts.keys()
+    old = job.facts | OF_0_1_0
+    record = {"digest": jobs.digest(old, job, []), "facts": old}
+    job.folder.mkdir()
+    (job.folder / jobs.STAGE).write_text(json.dumps(record))
+    assert jobs.unchanged(job)
+    job.facts["optim.lr"] = 1.0
+    assert not jobs.unchanged(job)
+    assert (
+        running._reason(job, {}) == f"its configuration changed (optim.lr {old['optim.lr']} -> 1.0)"
+    )
 
 
 def test_what_does_not_matter_invalidates_nothing(finished: Path):

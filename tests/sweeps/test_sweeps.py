@@ -137,7 +137,7 @@ def test_two_workers_share_a_study_and_leave_no_gap(tmp_path: Path, storage: str
     assert [one.number for one in asked if one] == [0, 1, 2, 3]
     assert len({one.overrides[0] for one in asked if one}) == 4  # the same seed, other draws
     for worker, one in zip((first, second, first, second), asked, strict=True):
-        worker.tell(one, [1.0])
+        worker.tell(one, "done", [1.0])
     assert first.counts() == {"done": 4, "stopped": 0, "failed": 0, "running": 0}
 
 
@@ -172,7 +172,7 @@ def test_points_are_not_tried_twice(tmp_path: Path) -> None:
     points = []
     while asked := worker.ask(10):
         points += asked.overrides
-        worker.tell(asked, [0.0])
+        worker.tell(asked, "done", [0.0])
     assert sorted(points) == ["a=x", "a=y", "a=z"]
 
 
@@ -385,6 +385,14 @@ def test_a_grid_goes_on_after_a_failure_and_tells(tmp_path: Path, photos: Path) 
     assert "error: 2 of 4 trials failed" in text
     assert "--config-dir grid/" in text
     assert "Traceback" not in text
+
+
+def test_a_recipe_starts_no_processes_in_a_sweep_either(tmp_path: Path, photos: Path) -> None:
+    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    swept = ["+stages.only={}", "optim.lr=1e-3,1e-4", "hydra.sweep.dir=grid"]
+    text, _ = start(tmp_path, "-m", *tiny(photos), *ranks, *swept).communicate(timeout=200)
+    assert "error: 2 of 2 trials failed, the first: a job of a sweep cannot start 2" in text
+    assert not list(tmp_path.glob("grid/*/only/checkpoints"))
 
 
 @pytest.mark.slow

@@ -45,14 +45,15 @@ def run(cfg: DictConfig, typed: Sequence[str] | None = None) -> float | tuple[fl
 def _train(cfg: DictConfig, typed: list[str]) -> dict[str, float]:
     """A recipe, a run that goes on, or a new run."""
     cfg, typed = _asked(cfg, typed)
+    job = _job()
     if cfg.stages:
-        return recipes.run(cfg, typed, _job())
+        return recipes.run(cfg, typed, job, alone=job is None)
     if cfg.stage:
         raise UserError(
             f"stage={cfg.stage} is for recipes, and this run has no stages. Choose one with "
             f"{', '.join(f'{name}=NAME' for name in collections())}"
         )
-    if _job() or cfg.resume == AUTO:
+    if job or cfg.resume == AUTO:
         return _go_on(cfg, typed)
     if cfg.resume:
         return _resume(Path(cfg.resume), typed)

@@ -33,11 +33,8 @@ class OutputDistillation(Loss):
         super().__init__(weight)
         if distance not in DISTANCES:
             raise UserError(f"distance is one of {', '.join(DISTANCES)}, got {distance!r}")
-        # Given as a module it must not become a submodule: it would be trained and saved.
-        self._source = _Held(teacher)
-        self._precision: Precision = precision
+        self.teacher = Teacher(teacher, precision)
         self._distance = DISTANCES[distance]
-        self._teacher: Teacher | None = None
 
     def bind(self, student: nn.Module) -> None:
         """Make the teacher ready and compare the scales.
@@ -45,21 +42,13 @@ class OutputDistillation(Loss):
         Raises:
             UserError: the teacher has another scale than the student.
         """
-        teacher = Teacher(self._source.value, self._precision, self.taps)
-        scale, other = (getattr(net, "scale", None) for net in (student, teacher.net))
+        self.teacher.make(self.taps)
+        scale, other = (getattr(net, "scale", None) for net in (student, self.teacher.net))
         if None not in (scale, other) and scale != other:  # where the networks state them
             raise UserError(
-                f"the teacher ({type(teacher.net).__name__}) upscales by {other}, the "
+                f"the teacher ({type(self.teacher.net).__name__}) upscales by {other}, the "
                 f"student ({type(student).__name__}) by {scale}: choose a teacher of scale {scale}"
             )
-        self._teacher = teacher
-
-    @property
-    def teacher(self) -> Teacher:
-        """The network that `bind` made ready."""
-        if self._teacher is None:
-            raise RuntimeError("call bind(student) before the first step")
-        return self._teacher
 
     def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         return self._distance(sr, self.teacher(lr)[0])
@@ -73,6 +62,7 @@ class FeatureDistillation(OutputDistillation):
     """
 
     adapted = True
+    _features: Features  # the student's, from `bind` on
 
     def __init__(
         self,
@@ -88,7 +78,6 @@ class FeatureDistillation(OutputDistillation):
         self.pairs = dict(pairs)
         self.taps = list(self.pairs.values())
         self.adapters = nn.ModuleList()
-        self._features: Features | None = None
 
     def bind(self, student: nn.Module) -> None:
         """Attach to both networks and make the adapters.
@@ -100,7 +89,7 @@ class FeatureDistillation(OutputDistillation):
         super().bind(student)
         self._features = Features(student, self.pairs, training_only=True, role="student")
         ours = feature_shapes(student, self._features)
-        theirs = feature_shapes(self.teacher.net, self.teacher._features)
+        theirs = feature_shapes(self.teacher.net, self.teacher.features)
         self.adapters = nn.ModuleList()
         for mine, its in self.pairs.items():
             a, b = ours[mine], theirs[its]
@@ -115,8 +104,7 @@ class FeatureDistillation(OutputDistillation):
     def features(self, lr: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """The teacher's output and (adapted student, teacher) features of every pair."""
         sr, theirs = self.teacher(lr)
-        ours = self._features.take() if self._features else {}
-        if not ours:
+        if not (ours := self._features.take()):
             raise RuntimeError(
                 "no features: the student must have run in training mode just before"
             )
@@ -202,13 +190,3 @@ class MultiAnchorDistillation(FeatureDistillation):
         for weight, (a, b) in zip(self.anchor_weights, pairs, strict=True):
             total = total + weight * self.compare(a, b)
         return total
-
-
-class _Held:
-    """Keeps a value out of `nn.Module`'s registry, and shared between copies."""
-
-    def __init__(self, value: TeacherSource):
-        self.value = value
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Held":
-        return self

@@ -66,29 +66,34 @@ class Teacher:
     Whatever its own precision, its results are float32.
     """
 
-    def __init__(
-        self,
-        net: TeacherSource,
-        precision: Precision = "32",
-        taps: Iterable[str] = (),  # modules whose outputs are features
-    ):
+    net: nn.Module  # from `make` on
+    features: Features
+
+    def __init__(self, source: TeacherSource, precision: Precision = "32"):
         if precision not in PRECISIONS:
             raise UserError(f"teacher precision is one of {', '.join(PRECISIONS)}: {precision!r}")
-        self.net = (net if isinstance(net, nn.Module) else net()).eval().requires_grad_(False)
-        self.dtype = PRECISIONS[precision]
-        self._features = Features(self.net, taps, training_only=False, role="teacher")
+        self._source, self.dtype = source, PRECISIONS[precision]
         self._device: torch.device | None = None
+
+    def make(self, taps: Iterable[str]) -> None:
+        """Make the network ready; the outputs of the modules `taps` are features."""
+        net = self._source if isinstance(self._source, nn.Module) else self._source()
+        self.net = net.eval().requires_grad_(False)
+        self.features = Features(self.net, taps, training_only=False, role="teacher")
+        self._device = None
 
     @torch.no_grad()
     def __call__(self, lr: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Super-resolve (N, 3, H, W): the output and the tapped features, detached, in float32."""
+        if not hasattr(self, "net"):
+            raise RuntimeError("call bind(student) before the first step")
         if self._device != lr.device:
             self.net.to(lr.device)
             self._device = lr.device
         with torch.autocast(lr.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             sr = self.net(lr)
         dtype = torch.promote_types(lr.dtype, torch.float32)
-        return sr.to(dtype), {name: x.to(dtype) for name, x in self._features.take().items()}
+        return sr.to(dtype), {name: x.to(dtype) for name, x in self.features.take().items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
         return self

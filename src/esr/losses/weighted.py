@@ -21,10 +21,8 @@ class Loss(nn.Module):
     def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         """Return the unweighted scalar.
 
-        Args:
-            sr: output of the network, (N, 3, scale*H, scale*W) in [0, 1], not clamped.
-            hr: target of the same shape.
-            lr: input of the network, (N, 3, H, W).
+        `sr` is the network's output, (N, 3, scale*H, scale*W) in [0, 1], not clamped; `hr` the
+        target of the same shape; `lr` the input, (N, 3, H, W).
         """
         raise NotImplementedError
 
@@ -55,12 +53,11 @@ class WeightedLoss(nn.Module):
         return self.terms[name]  # type: ignore[return-value]
 
     def bind(self, student: nn.Module) -> None:
-        """Show every term the network that is to be trained."""
         for name in self.terms:
             self[name].bind(student)
 
     def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
-        """Return the sum as a scalar; see `Loss.forward` for the arguments.
+        """Return the sum as a scalar.
 
         Raises:
             UserError: output and target differ in shape.

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from esr.build import today
+from esr.build import renewed
 from esr.config import plain
 from esr.errors import UserError
 from esr.files import read_json
@@ -144,8 +144,9 @@ def unchanged(job: Job) -> bool:
     stored = recorded(job)
     if stored["digest"] == job.digest:
         return True
-    facts = {k: today(v) if k.endswith("_target_") else v for k, v in stored["facts"].items()}
-    if facts != job.facts or not all(unchanged(parent) for parent in job.parents):
+    if renewed(stored["facts"]) != job.facts or not all(
+        unchanged(parent) for parent in job.parents
+    ):
         return False
     parents = [recorded(parent)["digest"] for parent in job.parents]
     return stored["digest"] == digest(stored["facts"], job, parents)

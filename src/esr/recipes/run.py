@@ -18,6 +18,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from esr.build import renewed
 from esr.config import compose
 from esr.console import rule, say
 from esr.errors import UserError
@@ -33,13 +34,13 @@ RECIPE = "recipe.json"
 _VARIABLE = "ESR_RECIPE"  # how the processes of one distributed run agree on what to do
 
 
-def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> dict[str, float]:
+def run(
+    cfg: DictConfig,  # composed, with `stages`
+    typed: Sequence[str],  # the overrides that made it; each stage is composed with them anew
+    folder: Path | None = None,  # overrides `cfg.run` (a sweep's job has its own)
+    alone: bool = True,  # no other job of a sweep runs in this process
+) -> dict[str, float]:
     """Run the stages of `cfg` (all, or those of `cfg.stage`) and return the last one's metrics.
-
-    Args:
-        cfg: the composed configuration with `stages`.
-        typed: the overrides that made it; each stage is composed with them anew.
-        folder: overrides `cfg.run` (a sweep's job has its own).
 
     Raises:
         UserError: something of any stage does not fit; said before the first step.
@@ -78,7 +79,7 @@ def run(cfg: DictConfig, typed: Sequence[str], folder: Path | None = None) -> di
             if not resumes:
                 _open(job, typed)
             rule(f"stage {job.name}")
-        fit(job.cfg, job.folder, resume=resumes)
+        fit(job.cfg, job.folder, resumes, alone=alone)
     return read_result(chosen[-1].folder)
 
 
@@ -149,7 +150,7 @@ def _state(job: Job) -> str:
 
 def _reason(job: Job, stale: dict[str, str]) -> str:
     """What changed: keys of its own configuration, or the stage it derives from."""
-    old, new = recorded(job)["facts"], job.facts
+    old, new = renewed(recorded(job)["facts"]), job.facts
     changes = [
         f"{key} {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())

@@ -11,8 +11,8 @@ A target is a share of what the network costs now (`flops: 0.75`) or an amount a
 
 import inspect
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 
@@ -26,7 +26,8 @@ from esr.surgery.rebuild import Inexpressible, outline
 from esr.surgery.widths import Structure, Width
 
 COSTS = ("params", "flops", "acts", "channels", "runtime")
-SPREADS = ("uniform", "global", "per_layer")
+Spread = Literal["uniform", "global", "per_layer"]
+
 LEAST = 0.25
 """Share of itself that a width keeps at least where widths are chosen one by one."""
 
@@ -69,19 +70,17 @@ def as_limits(wanted: Mapping[str, float], config: Config) -> dict[str, float]:
 class Search:
     """Looks for the largest network within limits.
 
-    Args:
-        structure: the present network.
-        scores: of its channels, comparable between segments.
-        spread: one of `SPREADS`.
-        round_to: widths become multiples of it.
-        fixed: arguments that keep their value.
-
     Raises:
         UserError: a fixed argument is no width, or there is nothing else to prune.
     """
 
     def __init__(
-        self, structure: Structure, scores: Scores, spread: str, round_to: int, fixed: Sequence[str]
+        self,
+        structure: Structure,  # the present network
+        scores: Scores,  # of its channels, comparable between segments
+        spread: Spread,
+        round_to: int,  # widths become multiples of it
+        fixed: Sequence[str],  # arguments that keep their value
     ):
         known = dict.fromkeys(width.argument for width in structure.widths)
         for name in fixed:
@@ -99,14 +98,8 @@ class Search:
         self._costs: dict[tuple[str, str], float] = {}
 
     def find(self, limits: Mapping[str, float]) -> Config | None:
-        """The configuration that costs no more than `limits` (see `as_limits`); None if none does.
-
-        Raises:
-            UserError: there is nothing to prune.
-        """
-        if self.spread == "uniform":
-            return self._uniform(limits)
-        return self._greedy(limits)
+        """The configuration that stays within `limits` (see `as_limits`); None if none does."""
+        return self._uniform(limits) if self.spread == "uniform" else self._greedy(limits)
 
     def smallest(self) -> Config:
         """The smallest configuration that may be found."""
@@ -132,16 +125,16 @@ class Search:
 
     def _uniform(self, limits: Mapping[str, float]) -> Config | None:
         """The first of the ladder that can be built and fits."""
-        candidates = self._ladder()
+        ladder = self._ladder()
+
+        def first(start: int) -> Config | None:
+            return next((c for c in ladder[start:] if self._expressible(c)), None)
 
         def is_small_enough(start: int) -> bool:
-            smaller = next((c for c in candidates[start:] if self._expressible(c)), None)
-            return smaller is None or self._fits(smaller, limits)
+            return (smaller := first(start)) is None or self._fits(smaller, limits)
 
         # Costs fall along the ladder, so it need not be climbed step by step.
-        start = bisect_left(range(len(candidates)), True, key=is_small_enough)
-        fitting = (c for c in candidates[start:] if self._expressible(c) and self._fits(c, limits))
-        return next(fitting, None)
+        return first(bisect_left(range(len(ladder)), True, key=is_small_enough))
 
     def _ladder(self) -> list[Config]:
         """The uniform configurations from the present one down to the smallest.
@@ -246,13 +239,10 @@ def per_block(structure: Structure) -> Config:
 
 def explain_fixed(structure: Structure) -> str:
     """What is fixed, and why, in one line: each reason once, with the first part it holds for."""
-    first: dict[str, str] = {}
-    parts = Counter()
+    parts: dict[str, list[str]] = {}
     for where, why in structure.fixed.items():
-        reason = why.partition(": ")[2]
-        first.setdefault(reason, where)
-        parts[reason] += 1
+        parts.setdefault(why.partition(": ")[2], []).append(where)
     return "; ".join(
-        f"{where}{f' and {parts[why] - 1} more' if parts[why] > 1 else ''}: {why}"
-        for why, where in first.items()
+        f"{first}{f' and {len(more)} more' if more else ''}: {reason}"
+        for reason, (first, *more) in parts.items()
     )

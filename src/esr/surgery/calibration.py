@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from esr.errors import UserError
 
@@ -53,3 +55,9 @@ def draw(data: Data, count: int) -> Batches:
             "argument, or choose importance magnitude or random"
         )
     return found
+
+
+@torch.no_grad()
+def squared_error(net: nn.Module, patches: Batches) -> float:
+    """PSNR's loss on the patches, averaged over batches."""
+    return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in patches) / len(patches)

@@ -35,29 +35,22 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 @dataclass(frozen=True)
 class Segment:
-    """Channels which have the same role everywhere and can be exchanged for one another.
+    """Channels which have the same role everywhere and can be exchanged for one another."""
 
-    Args:
-        rows: for each slot the indices that the channels own, int64 (size, rows per channel).
-        writers: the modules that compute these channels (convolutions and linear layers).
-        fixed: why no channel may go; empty if they may.
-    """
-
+    # For each slot the indices that the channels own, int64 (size, rows per channel).
     rows: dict[Slot, torch.Tensor] = field(repr=False)
-    writers: tuple[str, ...]
-    fixed: str = ""
+    writers: tuple[str, ...]  # the modules that compute them (convolutions and linear layers)
+    fixed: str = ""  # why no channel may go; empty if they may
 
     @property
     def size(self) -> int:
-        """How many channels these are."""
         return len(next(iter(self.rows.values())))
 
 
 def trace(net: nn.Module) -> list[Segment]:
     """The segments of a plain float32 network on the CPU, in the order of its state dict.
 
-    Args:
-        net: takes RGB (1, 3, H, W); left in eval mode with gradients for all parameters.
+    It takes RGB (1, 3, H, W) and is left in eval mode with gradients for all parameters.
     """
     least = getattr(net, "min_size", 1)
     # Sides that are no likely numbers of channels, so that torch-pruning cannot mix them up.

@@ -10,16 +10,16 @@ the calibration patches notice least is gone; then the next.
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
+from annotated_types import Ge
 from torch import nn
 
 from esr.build import Config
 from esr.errors import UserError
 from esr.surgery import rebuild
-from esr.surgery.calibration import Batches, Data, draw
+from esr.surgery.calibration import Data, draw, squared_error
 from esr.surgery.prune import deployed
 from esr.surgery.rebuild import State, build_network, outline
 
@@ -27,21 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 class DropBlocks:
-    """Leaves out the blocks that matter least.
-
-    Args:
-        blocks: how many.
-        argument: of the constructor, the number of blocks or a list with an entry for each.
-        container: where the blocks lie in the network.
-        patches: calibration patches.
-    """
+    """Leaves out the blocks that matter least."""
 
     def __init__(
         self,
-        blocks: int = 1,
-        argument: str = "depth",
-        container: str = "blocks",
-        patches: int = 16,
+        blocks: Annotated[int, Ge(1)] = 1,  # how many
+        argument: str = "depth",  # of the constructor: the number of blocks, or a list of one each
+        container: str = "blocks",  # where they lie in the network
+        patches: Annotated[int, Ge(1)] = 16,  # to calibrate
     ):
         if blocks < 1:
             raise UserError(f"blocks={blocks}: expected at least 1")
@@ -51,28 +44,26 @@ class DropBlocks:
     def __call__(
         self, net: nn.Module, config: Mapping[str, Any], data: Data | None = ()
     ) -> tuple[nn.Module, Config]:
-        """Leave blocks out; the given network is left as it is.
+        """Leave blocks out, see `esr.surgery.transform`; a training form is merged first.
 
-        Args:
-            net: in training or deploy form; a training form is merged first.
-            config: what it was built from.
-            data: where calibration patches are drawn. None: a rehearsal, and the last blocks go.
+        In a rehearsal (`data` is None) the last blocks go.
 
         Raises:
             UserError: the network has no such argument, or not that many blocks.
         """
-        patches = None if data is None else draw(data, self.patches)
+        patches = [] if data is None else draw(data, self.patches)
         first, training = next(net.parameters()), net.training
         net, model = deployed(net, config)
         rebuild.require_builds(model, net)
         for _ in range(self.blocks):
             number = self._number(model, net)
             tried = []
-            for index in range(number) if patches is not None else [number - 1]:
+            for index in range(number) if patches else [number - 1]:
                 smaller = self._shorter(model, index)
                 state = self._without(net.state_dict(), smaller, index, number)
                 candidate = build_network(smaller, state)
-                tried.append((_loss(candidate, patches), index, candidate, smaller))
+                loss = squared_error(candidate, patches) if patches else 0.0
+                tried.append((loss, index, candidate, smaller))
             loss, index, net, model = min(tried, key=lambda found: found[0])
             logger.info("left out %s.%d: mean squared error %.3g", self.container, index, loss)
         return net.to(first.device, first.dtype).train(training), model
@@ -127,9 +118,3 @@ class DropBlocks:
                 f"the blocks of {config['_target_']} are not interchangeable: none can be left out"
             )
         return result
-
-
-@torch.no_grad()
-def _loss(net: nn.Module, patches: Batches | None) -> float:
-    pairs = patches or ()
-    return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in pairs) / max(len(pairs), 1)

@@ -83,10 +83,6 @@ def load_plain(net: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     A block's main branch takes the plain kernel, its other branches start at zero contribution;
     everything else is loaded as it is. Equal in eval mode.
 
-    Args:
-        net: a network with or without re-parameterised blocks; changed in place.
-        weights: a state dict of its deploy form.
-
     Raises:
         UserError: the weights are of another network; names and shapes that differ are listed.
     """

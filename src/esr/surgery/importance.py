@@ -5,16 +5,16 @@ Every measure gives each segment of the dependency graph one score a channel; th
 divided by their layer's mean before layers are compared.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from esr.errors import UserError
-from esr.surgery.calibration import Batches
+from esr.surgery.calibration import Batches, squared_error
 from esr.surgery.channels import LAYERS, Segment, Slot, computes, owner
 from esr.surgery.rebuild import silence
 
@@ -34,41 +34,37 @@ class Importance(Protocol):
 
 
 class Magnitude(Importance):
-    """The norm of all weights that a channel owns, as writer and as input of others (group norm).
+    """The norm of all weights that a channel owns, by writing or being read (group norm)."""
 
-    Args:
-        p: 1 or 2.
-    """
-
-    def __init__(self, p: int = 2):
+    def __init__(self, p: Literal[1, 2] = 2):
         if p not in (1, 2):
             raise UserError(f"importance p={p}: choose 1 (sum of magnitudes) or 2 (Euclidean)")
         self.p = p
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         powers = {k: v.double().abs() ** self.p for k, v in net.state_dict().items()}
-        return [_sums(s, s.rows, powers) ** (1 / self.p) for s in segments]
+        return [_sums(s, self._slots(net, s), powers) ** (1 / self.p) for s in segments]
+
+    def _slots(self, net: nn.Module, segment: Segment) -> list[Slot]:
+        return list(segment.rows)
 
 
-class FilterNorm(Importance):
+class FilterNorm(Magnitude):
     """The Euclidean norm of the filters that compute a channel (soft filter pruning's criterion).
 
     Unlike `Magnitude` it does not look at who reads the channel, so filters that soft pruning set
     to zero score zero.
     """
 
-    def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        squares = {k: v.double().square() for k, v in net.state_dict().items()}
-        filters = ([slot for slot in s.rows if computes(net, slot)] for s in segments)
-        return [_sums(s, slots, squares).sqrt() for s, slots in zip(segments, filters, strict=True)]
+    def __init__(self) -> None:
+        super().__init__(p=2)
+
+    def _slots(self, net: nn.Module, segment: Segment) -> list[Slot]:
+        return [slot for slot in segment.rows if computes(net, slot)]
 
 
 class Random(Importance):
-    """The baseline that every measure must beat.
-
-    Args:
-        seed: of the scores.
-    """
+    """The baseline that every measure must beat."""
 
     comparable = True
 
@@ -116,23 +112,20 @@ class Taylor(Importance):
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         squares = [torch.zeros(s.size, dtype=torch.float64) for s in segments]
-        named = dict(net.named_parameters())
-        readers = [_readers(net, segment) for segment in segments]
-        count = 0
-        for lr, hr in _single(patches):
+        named = dict(net.requires_grad_(True).named_parameters())
+        readers = [_readers(named, segment) for segment in segments]
+        images = list(_single(patches))
+        for lr, hr in images:
             with torch.enable_grad():
-                net.requires_grad_(True)
-                grads = torch.autograd.grad(
-                    F.l1_loss(net(lr), hr), list(named.values()), allow_unused=True
-                )
+                loss = F.l1_loss(net(lr), hr)
+            grads = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
             products = {
-                name: (p.detach() * (torch.zeros_like(p) if g is None else g)).double()
+                name: (p.detach() * g).double()
                 for (name, p), g in zip(named.items(), grads, strict=True)
             }
             for square, segment, slots in zip(squares, segments, readers, strict=True):
                 square += _sums(segment, slots, products) ** 2
-            count += 1
-        return [(square / count).sqrt() for square in squares]
+        return [(square / len(images)).sqrt() for square in squares]
 
 
 class Activation(Importance):
@@ -141,12 +134,15 @@ class Activation(Importance):
     needs_patches = True
 
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
-        means: dict[str, torch.Tensor] = {}
-        handles = [
-            module.register_forward_hook(_averaging(name, module, means))
-            for name, module in net.named_modules()
-            if isinstance(module, LAYERS)
-        ]
+        means: dict[nn.Module, torch.Tensor] = {}
+
+        def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
+            channels = output.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
+            found = channels.double().abs().mean(1)
+            means[module] = means[module] + found if module in means else found
+
+        layers = [module for module in net.modules() if isinstance(module, LAYERS)]
+        handles = [layer.register_forward_hook(add) for layer in layers]
         try:
             with torch.no_grad():
                 for lr, _ in _single(patches):
@@ -158,7 +154,8 @@ class Activation(Importance):
         for segment in segments:
             score = torch.zeros(segment.size, dtype=torch.float64)
             written = {owner(s[0]): rows for s, rows in segment.rows.items() if computes(net, s)}
-            for writer, rows in written.items():
+            for path, rows in written.items():
+                writer = net.get_submodule(path)
                 score += means[writer][rows].sum(1) if writer in means else 0
             scores.append(score)
         return scores
@@ -177,13 +174,13 @@ class LossChange(Importance):
     def __call__(self, net: nn.Module, segments: Sequence[Segment], patches: Batches) -> Scores:
         state = net.state_dict()
         with torch.no_grad():
-            base = _loss(net, patches)
+            base = squared_error(net, patches)
             scores = []
             for segment in segments:
                 score = torch.full((segment.size,), float("inf"), dtype=torch.float64)
                 for channel in range(0 if segment.fixed else segment.size):
                     with silenced(state, segment, channel):
-                        score[channel] = _loss(net, patches) - base
+                        score[channel] = squared_error(net, patches) - base
                 scores.append(score)
         return scores
 
@@ -227,28 +224,14 @@ def _sums(
     return total
 
 
-def _readers(net: nn.Module, segment: Segment) -> list[Slot]:
+def _readers(named: Mapping[str, torch.Tensor], segment: Segment) -> list[Slot]:
     """The slots through which the channel is read; where there are none, those that write it."""
-    named = dict(net.named_parameters())
     slots = [slot for slot in segment.rows if slot[0] in named]
     # A weight-normed writer counts, too: its lengths are factors in front of the channel.
     reading = [(n, d) for n, d in slots if n.rpartition(".")[0] not in segment.writers or d == 1]
     return [slot for slot in reading if named[slot[0]].dim() > 1] or slots
 
 
-def _averaging(name: str, module: nn.Module, means: dict[str, torch.Tensor]) -> Callable[..., None]:
-    def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
-        channels = output.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
-        found = channels.double().abs().mean(1)
-        means[name] = means[name] + found if name in means else found
-
-    return hook
-
-
 def _single(patches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for batch in patches:
         yield from zip(batch["lr"].split(1), batch["hr"].split(1), strict=True)
-
-
-def _loss(net: nn.Module, patches: Batches) -> float:
-    return sum(float(F.mse_loss(net(b["lr"]), b["hr"])) for b in patches) / len(patches)

@@ -11,15 +11,15 @@ other. Channels are chosen per group of the dependency graph; how many, per cons
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, get_args
 
-import torch
+from annotated_types import Ge
 from torch import nn
 
 from esr.build import Config
 from esr.errors import UserError
 from esr.surgery import budget, rebuild
-from esr.surgery.budget import Search
+from esr.surgery.budget import Search, Spread
 from esr.surgery.calibration import Data, draw
 from esr.surgery.fuse import deploy_config, fusable, fuse
 from esr.surgery.importance import Importance, Magnitude, Scores, normalised
@@ -28,48 +28,35 @@ from esr.surgery.widths import Structure, analyse, describe_change, set_widths
 
 logger = logging.getLogger(__name__)
 
-Spread = Literal["uniform", "global", "per_layer"]
-
 
 class Prune:
-    """Takes channels away until a target is met, or down to given widths.
-
-    Args:
-        target: what it may cost: params, flops, acts, channels (a share of now, or an amount above
-            1) or runtime (a share); all of them are met.
-        widths: instead of a target, new values of constructor arguments: `{width: 46}`.
-        importance: see `esr.surgery.importance`; the group's L2 norm by default.
-        spread: uniform, global or per_layer, see `esr.surgery.budget`.
-        round_to: widths become multiples of it, as hardware likes: 2, 8, 16.
-        fixed: arguments that keep their value.
-        patches: how many calibration patches are drawn where the importance looks at some.
-        size: height and width of the image that a runtime is measured on.
-        device: where a runtime is measured.
-    """
+    """Takes channels away until a target is met, or down to given widths."""
 
     def __init__(
         self,
+        # What it may cost: params, flops, acts, channels (a share of now, or an amount above 1) or
+        # runtime (a share); all of them are met.
         target: Mapping[str, float] | None = None,
-        widths: Mapping[str, Any] | None = None,
-        importance: Importance | None = None,
-        spread: Spread = "uniform",
-        round_to: int = 1,
-        fixed: Sequence[str] = (),
-        patches: int = 16,
-        size: tuple[int, int] = (128, 128),
-        device: str = "cpu",
+        widths: Mapping[str, Any] | None = None,  # or new values of arguments: `{width: 46}`
+        importance: Importance | None = None,  # None: the group's L2 norm
+        spread: Spread = "uniform",  # see `esr.surgery.budget`
+        round_to: Annotated[int, Ge(1)] = 1,  # widths become multiples, as hardware likes: 8, 16
+        fixed: Sequence[str] = (),  # arguments that keep their value
+        patches: Annotated[int, Ge(1)] = 16,  # to calibrate, where the importance looks at some
+        size: tuple[int, int] = (128, 128),  # height and width of the image that is timed
+        device: str = "cpu",  # where it is timed
     ):
         if (target is None) == (widths is None):
             raise UserError(
                 "prune either to a target, such as target={flops: 0.75}, or to widths, such as "
                 "widths={width: 46}"
             )
-        if spread not in budget.SPREADS:
-            raise UserError(f"spread={spread}: expected one of {', '.join(budget.SPREADS)}")
+        if spread not in get_args(Spread):
+            raise UserError(f"spread={spread}: expected one of {', '.join(get_args(Spread))}")
         if not isinstance(round_to, int) or round_to < 1:
             raise UserError(f"round_to={round_to}: expected a whole number, such as 8")
         self.target, self.widths = target, widths
-        self.importance: Importance = importance or Magnitude()
+        self.importance = importance or Magnitude()
         self.spread: Spread = spread
         self.round_to, self.fixed = round_to, list(fixed)
         self.patches, self.size, self.device = patches, (size[0], size[1]), device
@@ -77,24 +64,22 @@ class Prune:
     def __call__(
         self, net: nn.Module, config: Mapping[str, Any], data: Data | None = ()
     ) -> tuple[nn.Module, Config]:
-        """Prune; the given network is left as it is.
+        """Prune, see `esr.surgery.transform`; a training form is merged first.
 
-        Args:
-            net: in training or deploy form; a training form is merged first.
-            config: what it was built from.
-            data: where calibration patches are drawn. None: a rehearsal, by the weights' norms
-                and without timing.
-
-        Returns:
-            The smaller network on the device and in the dtype and mode of the given one, and its
-            configuration.
+        A rehearsal (`data` is None) goes by the weights' norms and times nothing. The result has
+        the device, dtype and mode of the given network.
 
         Raises:
             UserError: the target cannot be met (the message says what can), or nothing of the
                 network can be pruned.
         """
         if data is None:
-            return self._rehearsal()(net, config)
+            target = self.target
+            if target and "runtime" in target:
+                others = {what: value for what, value in target.items() if what != "runtime"}
+                target = {"flops": target["runtime"]} | others
+            norms = Prune(target, self.widths, None, self.spread, self.round_to, self.fixed)
+            return norms(net, config)
         net, config = deployed(net, config)
         structure = analyse(net, config)
         patches = draw(data, self.patches) if self.importance.needs_patches else []
@@ -113,12 +98,6 @@ class Prune:
         )
         logger.info("pruned %s: %s (%s of before)", type(net).__name__, changes, costs)
         return result, smaller
-
-    def _rehearsal(self) -> "Prune":
-        target = None if self.target is None else dict(self.target)
-        if target and "runtime" in target:
-            target = {"flops": target.pop("runtime")} | target
-        return Prune(target, self.widths, None, self.spread, self.round_to, self.fixed)
 
     def _choose(self, structure: Structure, scores: Scores) -> Config:
         if self.target is None:
@@ -185,7 +164,6 @@ def deployed(net: nn.Module, config: Mapping[str, Any]) -> tuple[nn.Module, Conf
     return net, dict(config)
 
 
-@torch.no_grad()
 def take(structure: Structure, config: Config, scores: Scores) -> nn.Module:
     """The network of `config` with the highest scores' channels of the present one."""
     kept = rebuild.strongest(scores, structure.counts(config))

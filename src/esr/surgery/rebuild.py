@@ -129,13 +129,7 @@ def strongest(scores: Sequence[torch.Tensor], counts: Sequence[int]) -> list[tor
 def transplant(
     state: State, segments: Sequence[Segment], kept: Sequence[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The tensors of the smaller network.
-
-    Args:
-        state: of the present network.
-        segments: see `esr.surgery.channels.trace`.
-        kept: for each segment the positions of the channels that stay.
-    """
+    """The tensors of the smaller network; `kept` are the positions that stay, for each segment."""
     lost = gone(segments, kept)
     result = dict(state)
     for (name, dim), rows in lost.items():

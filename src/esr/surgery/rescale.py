@@ -10,9 +10,8 @@ from esr.errors import UserError
 class Rescale:
     """The transform of a recipe's stage, see `esr.surgery.transform`.
 
-    Args:
-        into: configuration of the same class for another scale: `${model}` of the stage, with
-            `_recursive_: false`, since it is built here.
+    `into` configures the same class for another scale: `${model}` of the stage, with `_recursive_:
+    false`, since it is built here.
     """
 
     def __init__(self, into: Config):
@@ -29,10 +28,6 @@ def rescale(net: nn.Module, into: nn.Module) -> nn.Module:
     """Return `into` with the weights of `net` wherever name and shape agree.
 
     What does not agree keeps its fresh weights; it may only be the upsampling at the end.
-
-    Args:
-        net: trained at one scale.
-        into: the same class for another scale.
 
     Raises:
         UserError: they differ in more than what follows the features.

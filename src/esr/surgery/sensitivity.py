@@ -5,40 +5,30 @@ pruning reaches in the end, after fine-tuning. Channels are silenced instead of 
 the same for the output and works for a single layer too.
 """
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from esr.console import bar, say
+from esr.console import bar, pyplot, say
 from esr.errors import UserError
 from esr.files import write_csv
 from esr.surgery import rebuild
-from esr.surgery.importance import Importance, Magnitude
+from esr.surgery.importance import Magnitude
 from esr.surgery.prune import deployed
 from esr.surgery.widths import analyse
 
-SHARES = (0.125, 0.25, 0.5, 0.75)
 Row = dict[str, Any]
 
 
 def sensitivity(
     net: nn.Module,
     config: Mapping[str, Any],
-    score: Callable[[nn.Module], float],
-    shares: Sequence[float] = SHARES,
-    importance: Importance | None = None,
+    score: Callable[[nn.Module], float],  # from a network on the CPU to a figure such as PSNR
+    shares: Sequence[float] = (0.125, 0.25, 0.5, 0.75),  # of the channels that are silenced
 ) -> Iterator[Row]:
-    """Silence shares of each layer's weakest channels and score what is left.
-
-    Args:
-        net: any network with its configuration.
-        config: what it was built from.
-        score: from a network on the CPU to a figure such as PSNR.
-        shares: of the channels that are silenced, above 0 and below 1.
-        importance: which are the weakest; by default the group's norm. It must not need patches.
+    """Silence shares of each layer's weakest channels, by the group's norm, and score what is left.
 
     Yields:
         `layer` (the modules that compute the channels), `channels`, `share`, `silenced`, `score`
@@ -53,7 +43,7 @@ def sensitivity(
     net, config = deployed(net, config)
     structure = analyse(net, config)
     state = structure.net.state_dict()
-    scores = (importance or Magnitude())(structure.net, structure.segments, ())
+    scores = Magnitude()(structure.net, structure.segments, ())
     whole = score(structure.net)
     for i, segment in enumerate(structure.segments):
         if segment.fixed or segment.size < 2:
@@ -74,40 +64,53 @@ def sensitivity(
             }
 
 
-def write_sensitivity(rows: Sequence[Row], folder: Path, what: str) -> list[Path]:
-    """`sensitivity.csv`, and `sensitivity.png` where matplotlib is installed.
+def report_sensitivity(
+    net: nn.Module,
+    config: Mapping[str, Any] | None,
+    score: Callable[[nn.Module], float],
+    folder: Path,
+    what: str = "PSNR-RGB",  # the score's name, for the picture
+) -> list[Row]:
+    """What `python evaluate.py ... sensitivity=true` does: measure, write, tell the weakest spots.
 
-    Args:
-        rows: of `sensitivity`.
-        folder: where they are written.
-        what: the score's name, for the picture.
+    Leaves `sensitivity.csv` in `folder`, and `sensitivity.png` where matplotlib is installed.
+
+    Raises:
+        UserError: the network's configuration is not known.
     """
-    write_csv(folder / "sensitivity.csv", list(rows))
+    if config is None:
+        raise UserError("sensitivity needs the network's configuration: name it with model=NAME")
+    rows: list[Row] = []
+    with bar("sensitivity", None, stays=False) as advance:
+        for row in sensitivity(net, config, score):
+            rows.append(row)
+            advance()
     paths = [folder / "sensitivity.csv"]
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-    except ImportError:
-        return paths
-    matplotlib.use("Agg")
-    paths.append(_draw(rows, folder / "sensitivity.png", what))
-    return paths
+    write_csv(paths[0], rows)
+    if (plt := pyplot()) is not None:
+        paths.append(_draw(plt, rows, folder / "sensitivity.png", what))
+    for row in sorted(rows, key=lambda row: row["change"])[:3]:
+        say(
+            f"most sensitive  {row['layer'].split()[0]}: {row['change']:+.2f} dB without "
+            f"{row['silenced']} of {row['channels']} channels"
+        )
+    say(f"written to {', '.join(str(path) for path in paths)}")
+    return rows
 
 
-def _draw(rows: Sequence[Row], path: Path, what: str) -> Path:
+def _draw(plt: Any, rows: Sequence[Row], path: Path, what: str) -> Path:
     """A row a layer, a column a share, the loss written into the cell."""
-    plt = importlib.import_module("matplotlib.pyplot")
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    channels = {row["layer"]: row["channels"] for row in rows}
     shares = list(dict.fromkeys(row["share"] for row in rows))
     change = {(row["layer"], row["share"]): row["change"] for row in rows}
-    channels = {row["layer"]: row["channels"] for row in rows}
-    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(shares) + 3, 1.2 + 0.3 * len(layers)))
-    table = [[max(change[layer, share], -6) for share in shares] for layer in layers]
+    figure, axes = plt.subplots(figsize=(2.5 + 1.1 * len(shares) + 3, 1.2 + 0.3 * len(channels)))
+    table = [[max(change[layer, share], -6) for share in shares] for layer in channels]
     axes.imshow(table, aspect="auto", cmap="RdYlGn", vmin=-3, vmax=0)
-    for y, layer in enumerate(layers):
+    for y, layer in enumerate(channels):
         for x, share in enumerate(shares):
             axes.text(x, y, f"{change[layer, share]:.2f}", ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(shares)), [f"{share:.1%}" for share in shares])
-    axes.set_yticks(range(len(layers)), [_label(layer, channels[layer]) for layer in layers])
+    axes.set_yticks(range(len(channels)), [_label(*pair) for pair in channels.items()])
     axes.tick_params(labelsize=8)
     axes.set_xlabel("channels silenced")
     axes.set_title(f"change of {what} in dB", fontsize=10)
@@ -120,32 +123,3 @@ def _label(layer: str, channels: int) -> str:
     first, _, others = layer.partition(" ")
     more = f" + {len(others.split())}" if others else ""
     return f"{first}{more} ({channels})"
-
-
-def report_sensitivity(
-    net: nn.Module,
-    config: Mapping[str, Any] | None,
-    score: Callable[[nn.Module], float],
-    folder: Path,
-    what: str = "PSNR-RGB",
-) -> list[Row]:
-    """What `python evaluate.py ... sensitivity=true` does: measure, write, tell the weakest spots.
-
-    Raises:
-        UserError: the network's configuration is not known.
-    """
-    if config is None:
-        raise UserError("sensitivity needs the network's configuration: name it with model=NAME")
-    rows: list[Row] = []
-    with bar("sensitivity", None, stays=False) as advance:
-        for row in sensitivity(net, config, score):
-            rows.append(row)
-            advance()
-    paths = write_sensitivity(rows, folder, what)
-    for row in sorted(rows, key=lambda row: row["change"])[:3]:
-        say(
-            f"most sensitive  {row['layer'].split()[0]}: {row['change']:+.2f} dB without "
-            f"{row['silenced']} of {row['channels']} channels"
-        )
-    say(f"written to {', '.join(str(path) for path in paths)}")
-    return rows

@@ -46,21 +46,14 @@ def time_ratio(
 
 
 def search_runtime(
-    wanted: float,
-    candidate: Callable[[float], Config | None],
-    timed: Callable[[Config], float],
-    tries: int = 6,
+    wanted: float,  # share of the original's time
+    candidate: Callable[[float], Config | None],  # of a share of FLOPs; None where there is none
+    timed: Callable[[Config], float],  # its share of the time; measured again, it may differ
+    tries: int = 6,  # measurements at most
 ) -> tuple[Config | None, float]:
     """The configuration whose time is closest to the share `wanted`, and its measured share.
 
-    Args:
-        wanted: share of the original's time.
-        candidate: from a share of FLOPs to a configuration; None where there is none.
-        timed: from a configuration to its share of the time; measured again, it may differ.
-        tries: measurements at most.
-
-    Returns:
-        None, with the best share that was reached, if none is fast enough.
+    None, with the best share that was reached, if none is fast enough.
     """
     known: dict[str, tuple[Config, list[float]]] = {}
     share, reachable = wanted, 0.0

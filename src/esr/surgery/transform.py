@@ -36,11 +36,9 @@ class Transform(Protocol):
     ) -> tuple[nn.Module, Config]:
         """The new network and the configuration that builds it.
 
-        Args:
-            net: left as it is.
-            config: what it was built from.
-            data: to measure on; nothing is read before it is iterated. None is a rehearsal:
-                everything is checked and built as it will be, but nothing is measured.
+        `net` is left as it is; `config` is what it was built from. Nothing of `data` is read before
+        it is iterated. None is a rehearsal: everything is checked and built as it will be, but
+        nothing is measured.
         """
         ...
 

@@ -85,11 +85,7 @@ class Structure:
 
 
 def analyse(net: nn.Module, config: Config) -> Structure:
-    """Take a plain network apart.
-
-    Args:
-        net: of any device and dtype; left alone.
-        config: what it was built from.
+    """Take a plain network, of any device and dtype, apart; it is left alone.
 
     Raises:
         UserError: the configuration does not build the network.

@@ -123,7 +123,7 @@ def _launch(sweeper: "Search", batch: Sequence[Asked], fixed: Sequence[str]) -> 
     try:
         sweeper.launch(jobs, batch[0].number)
     except Exception as error:  # a process of the launcher died: the trials' records tell
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return trial.line(error)
     return ""
 
 
@@ -138,10 +138,8 @@ def _tell(study: Study, asked: Asked, place: Path, error: str) -> dict[str, Any]
         error = error or "it ended without a record"
         record = {"overrides": asked.overrides, "status": "failed", "error": error}
         trial.write(place, record)
-    values = record.get("values")
-    if values is not None and not all(map(math.isfinite, values)):
+    if not all(map(math.isfinite, record.get("values", ()))):
         record |= {"status": "failed", "error": f"the objective is {record.pop('values')}"}
         trial.write(place, record)
-        values = None
-    study.tell(asked, values, stopped=record["status"] == "stopped")
+    study.tell(asked, record["status"], record.get("values"))
     return record

@@ -12,9 +12,8 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from filelock import FileLock, Timeout
@@ -30,13 +29,20 @@ from esr.errors import UserError
 from esr.sweeps import space
 from esr.sweeps.space import Space
 
+STATES = {
+    "done": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+}
+"""How the record of a trial calls Optuna's."""
+
 _DRAWS = 1000  # of points that were tried before, until the space counts as exhausted
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
-@dataclass
-class Asked:
+class Asked(NamedTuple):
     """A trial to be run, held by this process until it is told."""
 
     number: int
@@ -101,22 +107,15 @@ class Study:
                     lock.release()
             return None if len(self._tried()) >= trials else self._new()
 
-    def tell(self, asked: Asked, values: Sequence[float] | None, stopped: bool = False) -> None:
-        """How a trial ended: with values, stopped early, or (neither) failed."""
-        state = TrialState.PRUNED if stopped else TrialState.FAIL
-        state = state if values is None else TrialState.COMPLETE
-        self._study.tell(asked.number, values, state, skip_if_finished=True)
+    def tell(self, asked: Asked, status: str, values: Sequence[float] | None = None) -> None:
+        """How a trial ended: `done` with values, `stopped` early, or `failed`."""
+        self._study.tell(asked.number, values, STATES[status], skip_if_finished=True)
         asked.lock.release()
 
     def counts(self) -> dict[str, int]:
         """Trials by how they ended."""
         states = [trial.state for trial in self._tried()]
-        return {
-            "done": states.count(TrialState.COMPLETE),
-            "stopped": states.count(TrialState.PRUNED),
-            "failed": states.count(TrialState.FAIL),
-            "running": states.count(TrialState.RUNNING),
-        }
+        return {name: states.count(state) for name, state in STATES.items()}
 
     def _new(self) -> Asked | None:
         points = [trial.params for trial in self._tried()]
@@ -181,9 +180,7 @@ class Study:
 def reporter(sweeper: Mapping[str, Any], folder: Path) -> Callable[[float, int], bool]:
     """A function that tells the study a running trial's value at a step; True: it is hopeless.
 
-    Args:
-        sweeper: the configuration of `hydra_plugins.esr_sweepers.Search`.
-        folder: of the trial; its name is the number.
+    `sweeper` configures `hydra_plugins.esr_sweepers.Search`; the trial's folder is its number.
     """
     storage = open_storage(sweeper["storage"], folder.parent)
     study = optuna.load_study(
@@ -228,11 +225,8 @@ def _short(distribution: str | None) -> str:
     return str(values.get("choices") or f"{values['low']}..{values['high']}")
 
 
-# Where a study lies: a file in the sweep's folder, or a database that many machines reach.
-
-
 def open_storage(storage: str | None, folder: Path) -> BaseStorage:
-    """A database by its URL, a journal by its file's name, or SQLite in `folder`.
+    """A database that many machines reach by its URL, a journal file, or SQLite in `folder`.
 
     Raises:
         UserError: the database cannot be reached; passwords are not shown.
@@ -261,15 +255,12 @@ def _reason(error: BaseException, url: str) -> str:
         driver = "psycopg2-binary" if url.startswith("postgresql") else "the database's driver"
         return f"install {driver}"
     cause = getattr(error, "orig", None) or error
-    line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-    for secret in filter(None, _secrets(url)):
-        line = line.replace(secret, "***")
-    return line
-
-
-def _secrets(url: str) -> list[str]:
+    line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
     try:
         parsed = make_url(url)
+        secrets = [parsed.password, *parsed.query.values()]
     except (ArgumentError, ValueError):
-        return [url]
-    return [str(parsed.password or ""), *(str(value) for value in parsed.query.values())]
+        secrets = [url]
+    for secret in filter(None, secrets):
+        line = line.replace(str(secret), "***")
+    return line

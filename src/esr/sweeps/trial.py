@@ -80,7 +80,7 @@ def _run(
         ended = {"status": "stopped", "error": str(error)}
         raise
     except Exception as error:
-        ended = {"status": "failed", "error": _line(error)}
+        ended = {"status": "failed", "error": line(error)}
         raise
     finally:
         if ended:  # not after Ctrl-C: it will go on
@@ -109,6 +109,7 @@ def callbacks(place: Path, keys: objective.Objective) -> list[pl.Callback]:
     return [StopHopeless(keys, reporter(sweeper, place))]
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
+    """What an error says, in one line; its kind too, unless it is the user's mistake."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"[:2000]

@@ -8,10 +8,11 @@ missed. Which channels, and how far, goes into the checkpoint; a resumed run con
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge, Gt
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 
@@ -26,27 +27,21 @@ from esr.surgery.widths import Structure, analyse, set_widths
 
 
 class ChannelCallback(pl.Callback):
-    """What both methods share: the smaller network they aim at, the choice, and telling about it.
+    """What both methods share: the smaller network that they aim at, the choice, the telling."""
 
-    Args:
-        model: configuration of the network that is trained.
-        widths: what its constructor arguments shall become, such as `{"width": 46}`.
-        folder: where `pruning.jsonl` is written, a line an epoch; None: nowhere.
-        measure: validate again without the channels that are to go, if validation does not show it.
-    """
+    structure: Structure  # of the network in training, known while fitting
 
     def __init__(
         self,
-        model: Mapping[str, Any],
-        widths: Mapping[str, Any] | None,
-        folder: str | Path | None = None,
-        measure: bool = True,
+        model: Mapping[str, Any],  # configuration of the network that is trained
+        widths: Mapping[str, Any] | None,  # what its arguments shall become: `{"width": 46}`
+        folder: str | Path | None = None,  # gets `pruning.jsonl`, a line an epoch; None: nowhere
+        measure: bool = True,  # validate again without what is to go, if validation does not
     ):
         self.model, self.widths = dict(model), dict(widths or {})
         self.folder = Path(folder) if folder is not None else None
         self.measure = measure
         self.kept: list[torch.Tensor] = []
-        self._structure: Structure | None = None
         self._counts: list[int] = []
         self._goal: dict[str, float] = {}
 
@@ -67,21 +62,12 @@ class ChannelCallback(pl.Callback):
                 "pruning while training needs plain convolutions, and these merge only later: "
                 "train with conv=null, or fuse in an earlier stage"
             )
-        self._structure = analyse(net, self.model)
+        self.structure = analyse(net, self.model)
         smaller = set_widths(self.structure, self.widths)
         self._counts = self.structure.counts(smaller)
         cost = count_costs(smaller)
-        self._goal = {
-            "prune/params_m": cost.params / 1e6,
-            "prune/flops_g": cost.flops / 1e9,
-            "prune/acts_m": cost.acts / 1e6,
-        }
-
-    @property
-    def structure(self) -> Structure:
-        """Of the network in training."""
-        assert self._structure is not None, "only known while fitting"
-        return self._structure
+        self._goal = {"params_m": cost.params / 1e6, "flops_g": cost.flops / 1e9}
+        self._goal["acts_m"] = cost.acts / 1e6
 
     def state_dict(self) -> dict[str, Any]:
         return {"widths": self.widths, "kept": [index.tolist() for index in self.kept]}
@@ -108,7 +94,7 @@ class ChannelCallback(pl.Callback):
 
     def tell(self, trainer: pl.Trainer, facts: Mapping[str, float]) -> None:
         """Log the figures, and write which channels of which layer stay."""
-        values = {**self._goal, **{f"prune/{name}": value for name, value in facts.items()}}
+        values = {f"prune/{name}": value for name, value in {**self._goal, **facts}.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         if self.folder is None or not trainer.is_global_zero:
@@ -199,24 +185,16 @@ class GrowingPenalty(ChannelCallback):
     constant length of the whole group, which reaches zero (group lasso, Wen et al., NeurIPS 2016).
     It acts after the optimiser's step, decoupled from it, since Adam would divide a penalty in the
     gradient by itself. The weakest channels by group norm are chosen once, when training starts.
-
-    Beside the arguments of `ChannelCallback`:
-
-    Args:
-        kind: l2 or lasso.
-        step: what is added to the penalty each time.
-        every: optimiser steps between two additions.
-        ceiling: largest penalty.
     """
 
     def __init__(
         self,
-        model: Mapping[str, Any],
+        model: Mapping[str, Any],  # like widths, folder and measure, see `ChannelCallback`
         widths: Mapping[str, Any] | None,
         kind: Literal["l2", "lasso"] = "l2",
-        step: float = 0.1,
-        every: int = 10,
-        ceiling: float = 1000.0,
+        step: Annotated[float, Gt(0)] = 0.1,  # what is added to the penalty each time
+        every: Annotated[int, Ge(1)] = 10,  # optimiser steps between two additions
+        ceiling: float = 1000.0,  # largest penalty
         folder: str | Path | None = None,
         measure: bool = True,
     ):
