@@ -3,19 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.sweeps import results
-
-if TYPE_CHECKING:
-    from hydra_plugins.esr_sweepers import Grid
+from esr.sweeps.sweepers import Trials
 
 
-def run(sweeper: "Grid", typed: Sequence[str]) -> None:
+def run(sweeper: Trials, typed: Sequence[str]) -> None:
     """Run all trials, then tell what they gave; started again in its folder, it goes on.
 
     Raises:
@@ -33,7 +30,7 @@ def run(sweeper: "Grid", typed: Sequence[str]) -> None:
         raise UserError(f"{len(failures)} of {len(trials)} trials failed, the first: {failures[0]}")
 
 
-def combinations(sweeper: "Grid", typed: Sequence[str]) -> list[list[str]]:
+def combinations(sweeper: Trials, typed: Sequence[str]) -> list[list[str]]:
     """The overrides of each trial; the last sweep typed varies fastest."""
     parser = OverridesParser.create(config_loader=sweeper.context.config_loader)
     axes: dict[str, list[str]] = {}

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from esr.console import say
 from esr.errors import UserError
 from esr.evaluation import objective
 from esr.sweeps import results, space, trial
 from esr.sweeps.study import Asked, Study
-
-if TYPE_CHECKING:
-    from hydra_plugins.esr_sweepers import Search
+from esr.sweeps.sweepers import SearchTrials
 
 PATIENCE = 3
 """So many failures before anything succeeded end a search: it would only repeat them."""
@@ -20,7 +18,7 @@ PATIENCE = 3
 DIRECTIONS = ("maximize", "minimize")
 
 
-def run(sweeper: "Search", typed: Sequence[str]) -> None:
+def run(sweeper: SearchTrials, typed: Sequence[str]) -> None:
     """Run trials until the study has as many as asked for, then tell what they gave.
 
     Raises:
@@ -71,7 +69,7 @@ def run(sweeper: "Search", typed: Sequence[str]) -> None:
         say("the space has no more points than these; widen it to go on")
 
 
-def _check(sweeper: "Search", directions: Sequence[str], keys: Sequence[str]) -> None:
+def _check(sweeper: SearchTrials, directions: Sequence[str], keys: Sequence[str]) -> None:
     """Refuse what Optuna would stumble over, before a study is opened."""
     for name, number in (("trials", sweeper.trials), ("parallel", sweeper.parallel or 1)):
         if not isinstance(number, int) or number < 1:
@@ -94,7 +92,7 @@ def _ended(counts: dict[str, int]) -> int:
 
 
 def _announce(
-    sweeper: "Search", searched: space.Space, counts: dict[str, int], folder: Path
+    sweeper: SearchTrials, searched: space.Space, counts: dict[str, int], folder: Path
 ) -> None:
     missing = max(0, sweeper.trials - _ended(counts))
     known = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
@@ -114,7 +112,7 @@ def _batch(study: Study, trials: int, parallel: int) -> list[Asked]:
     return batch
 
 
-def _launch(sweeper: "Search", batch: Sequence[Asked], fixed: Sequence[str]) -> str:
+def _launch(sweeper: SearchTrials, batch: Sequence[Asked], fixed: Sequence[str]) -> str:
     """Run a batch; what went wrong beside the trials' own records."""
     jobs = [
         [*fixed, *asked.overrides, f"hydra.sweep.subdir={asked.number}"]  # whatever the position
