@@ -157,6 +157,15 @@ def test_metadata_cannot_have_anything_built(tmp_path: Path, net, target: str):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize("model", ["RLFN", ["RLFN"], {"width": 8}, {"_target_": None}])
+def test_metadata_that_names_no_network_is_said(tmp_path: Path, net, model):
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors", metadata={"esr": json.dumps({"model": model})})
+    with pytest.raises(UserError, match=r"names none|no network of esr"):
+        load(tmp_path / "a.safetensors")
+    assert load(tmp_path / "a.safetensors", MODEL)
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [

@@ -95,16 +95,16 @@ def edition(name: str) -> Edition:
     if name not in editions():
         raise UserError(f"challenge '{name}' is unknown; there are: {', '.join(editions())}")
     found = about(name)
-    rules = _mapping(
-        found["challenge"], place := f"experiments/{name}/{COLLECTION}.yaml: challenge"
-    )
-    for key, make in (("tracks", _track), ("floors", _floor)):
+    place = f"experiments/{name}/{COLLECTION}.yaml: challenge"
+    rules = _mapping(found["challenge"], place)
+    for key, kind in (("tracks", Track), ("floors", Floor)):
         if key in rules:
             each = _mapping(rules[key], f"{place}.{key}")
-            rules[key] = {k: make(v, f"{place}.{key}.{k}") for k, v in each.items()}
+            rules[key] = {k: _made(kind, v, f"{place}.{key}.{k}") for k, v in each.items()}
     if "baseline" in rules:
         rules["baseline"] = baseline = _mapping(rules["baseline"], f"{place}.baseline")
-        rules["baseline_name"] = str(baseline.pop("name", ""))
+        if "name" in baseline:
+            rules["baseline_name"] = str(baseline.pop("name"))
     return _made(Edition, {"name": name, "title": found["title"], **rules}, place)
 
 
@@ -114,19 +114,11 @@ def editions() -> list[str]:
     return sorted(path.parent.name for path in files if "challenge" in about(path.parent.name))
 
 
-def _track(values: Any, place: str) -> Track:
+def _made(kind: type, values: Any, place: str) -> Any:
+    """An object of `kind`; an absent or unknown key is told with those that there are."""
     values = _mapping(values, place)
     if isinstance(values.get("metrics"), list):
         values["metrics"] = dict.fromkeys(values["metrics"], 1.0)
-    return _made(Track, values, place)
-
-
-def _floor(values: Any, place: str) -> Floor:
-    return _made(Floor, _mapping(values, place), place)
-
-
-def _made(kind: type, values: Mapping[str, Any], place: str) -> Any:
-    """An object of `kind`; an absent or unknown key is told with those that there are."""
     return construct({"_target_": f"{__name__}.{kind.__name__}", **values}, place)
 
 

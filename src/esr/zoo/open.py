@@ -130,7 +130,8 @@ def find(path: Path) -> Path:
 def _beside(path: Path) -> str:
     """What may have been meant by a path that does not exist."""
     entries = catalogue.published()
-    names = {e.slug: e.name for e in reversed(entries)} | {e.name: e.name for e in entries}
+    names = {e.slug: e.name for e in reversed(entries)}  # of one slug the first collection's
+    names |= {e.name: e.name for e in entries}
     if meant := closest(str(path), names, 0.8):
         return f" Did you mean the entry {names[meant]}?"
     there = [p for p in path.parent.glob("*") if p.suffix in SUFFIXES or (p / RESOLVED).is_file()]
@@ -167,8 +168,10 @@ def _run_config(file: Path) -> Config | None:
     return None
 
 
-def _require_trust(config: Config, file: Path) -> None:
+def _require_trust(config: Any, file: Path) -> None:
     """Refuse a configuration found beside weights that names anything but known networks."""
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise UserError(f"{file}: what it says of its network names none. Type model=NAME")
     for name in targets(config):
         if network_class(name) is None and name not in own_networks():
             raise UserError(
