@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from esr.models.reparam.block import Block
-from esr.models.reparam.branches import EDGES, Chain, Conv, Edge, Identity, LowRank, NormChain
+from esr.models.reparam.branches import Chain, Conv, Edge, Identity, LowRank, NormChain
 from esr.models.reparam.geometry import BlockOptions, ConvOptions
 
 
@@ -93,6 +93,14 @@ class DBB(Block):
         if self.shape.kernel_size != (1, 1):
             self.branches["expand"] = NormChain(self.shape)
             self.branches["pool"] = NormChain(self.shape, pool=True)
+
+
+EDGES = {
+    "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
+    "sobel_y": ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
+    "laplacian": ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
+}
+"""The filters of ECBSR's edge branches, by the names of these branches."""
 
 
 class EdgeBlock(Block):
@@ -233,7 +241,7 @@ class ThreeBranch(Block):
         self, *conv: Any, multipliers: tuple[int, int] = (2, 4), **options: Unpack[BlockOptions]
     ):
         super().__init__(*conv, **options)
-        narrow, wide = (multiplier * self.shape.in_channels for multiplier in multipliers)
+        narrow, wide = (m * self.shape.in_channels for m in multipliers)  # 72 and 144 for 36
         self.branches["conv"] = Conv(self.shape)
         self.branches["expand"] = Chain(self.shape, expand=narrow)
         self.branches["expand_more"] = Chain(self.shape, expand=wide)
