@@ -223,11 +223,9 @@ class RLCSR(Network):
 
         def block() -> RFDB:
             context = ResidualContext(esa_width)
-            attention = ContextGate(width, esa_width, context, pointwise=normed_conv)
+            gate = ContextGate(width, esa_width, context, pointwise=normed_conv)
             # The team's function calls it "silu", but what the weights were trained with is SELU.
-            return RFDB(
-                width, kept, attention, act=nn.SELU, conv=normed_conv, pointwise=normed_conv
-            )
+            return RFDB(width, kept, gate, act=nn.SELU, conv=normed_conv, pointwise=normed_conv)
 
         self.head = AsymmetricConv(3, width)
         self.blocks = nn.ModuleList(block() for _ in range(depth))

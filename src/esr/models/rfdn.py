@@ -37,12 +37,11 @@ class RFDN(FusionTrunk):
         residual: bool = True,  # False once the identity has been merged into the kernels
         conv: ConvFactory = nn.Conv2d,  # of the blocks' 3x3 convolutions
     ):
-        blocks = (
-            self.block(
-                width, kept, ESA(width, esa_width, skip=esa_skip), dilations, residual, conv=conv
-            )
-            for kept in per_block(distilled, depth, "distilled")
-        )
+        def block(kept: int) -> RFDB:
+            attention = ESA(width, esa_width, skip=esa_skip)
+            return self.block(width, kept, attention, dilations, residual, conv=conv)
+
+        blocks = map(block, per_block(distilled, depth, "distilled"))
         super().__init__(scale, data_range, width, blocks)
 
 

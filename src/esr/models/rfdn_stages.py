@@ -27,21 +27,11 @@ def large_kernel_context(width: Channels, stride: int) -> nn.Sequential:
     )
 
 
-class MSDB(RFDB):
-    """A two-stage RFDB without the inner identity; the first stage widens, the last is dilated."""
-
-    def __init__(self, width: Channels, distilled: Channels, attention: nn.Module):
-        super().__init__(width, distilled, attention, (1, 1), residual=False, act=silu)
-        self.refine[0] = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 1),
-            silu(),
-            nn.Conv2d(2 * width, width, 3, padding=1, groups=2),
-        )
-        self.last = nn.Conv2d(width, distilled, 3, padding=2, dilation=2)
-
-
 class MSDN(FusionTrunk):
-    """Growing receptive fields: MSDBs whose attentions pool less and less (VMCL_Taobao)."""
+    """RFDBs of two stages whose attentions pool less and less (VMCL_Taobao).
+
+    The first stage of each widens, the last is dilated, neither has the inner identity.
+    """
 
     def __init__(
         self,
@@ -52,9 +42,17 @@ class MSDN(FusionTrunk):
         strides: Sequence[int] = (4, 3, 2),  # pooling of each block's attention
         attention_width: Channels = 7,
     ):
-        def block(stride: int) -> MSDB:
+        def block(stride: int) -> RFDB:
             context = large_kernel_context(attention_width, stride)
-            return MSDB(width, distilled, ContextGate(width, attention_width, context, skip=False))
+            attention = ContextGate(width, attention_width, context, skip=False)
+            made = RFDB(width, distilled, attention, (1, 1), residual=False, act=silu)
+            made.refine[0] = nn.Sequential(
+                nn.Conv2d(width, 2 * width, 1),
+                silu(),
+                nn.Conv2d(2 * width, width, 3, padding=1, groups=2),
+            )
+            made.last = nn.Conv2d(width, distilled, 3, padding=2, dilation=2)
+            return made
 
         super().__init__(scale, data_range, width, (block(s) for s in strides), act=silu)
         self.min_size = 2 * max(strides) + 1

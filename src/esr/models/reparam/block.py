@@ -154,12 +154,9 @@ class Block(nn.Module):
 
     @torch.no_grad()
     def absorb(self, names: Iterable[str], retire: bool = False) -> None:
-        """Move what some branches compute into the main one; the block's function stays the same.
+        """Move what some of the `mergeable` compute into the main branch; the function stays.
 
-        Args:
-            names: some of `mergeable`.
-            retire: take them out for good, see `retire`; otherwise they start afresh, with new
-                weights and zero contribution.
+        With `retire` they are out for good, else they start afresh: new weights, no contribution.
         """
         names = list(names)
         unknown = [name for name in names if name not in self.mergeable()]

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from esr.models.reparam.block import Block
-from esr.models.reparam.branches import EDGES, Chain, Conv, Edge, Identity, LowRank, NormChain
-from esr.models.reparam.geometry import ConvOptions
+from esr.models.reparam.branches import Chain, Conv, Edge, Identity, LowRank, NormChain
+from esr.models.reparam.geometry import BlockOptions, ConvOptions
 
 
 class ACB(Block):
@@ -38,10 +38,9 @@ class CollapsibleLinear(Block):
         *conv: Any,
         mid_channels: int = 256,  # in the middle; the paper's 256
         identity: bool = True,
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[BlockOptions],
     ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+        super().__init__(*conv, **options)
         groups = self.shape.groups
         middle = -(-mid_channels // groups) * groups  # rounded up to a multiple of the groups
         self.branches["chain"] = Chain(self.shape, reduce=middle)
@@ -52,10 +51,8 @@ class CollapsibleLinear(Block):
 class Conv3XC(Block):
     """(1x1 -> k x k -> 1x1) + 1x1, `gain` times as wide inside: SPAN's, NTIRE 2023 and 2024."""
 
-    def __init__(
-        self, *conv: Any, gain: int = 2, collapsed: bool = False, **options: Unpack[ConvOptions]
-    ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+    def __init__(self, *conv: Any, gain: int = 2, **options: Unpack[BlockOptions]):
+        super().__init__(*conv, **options)
         wide, narrow = gain * self.shape.in_channels, gain * self.shape.out_channels
         self.branches["chain"] = Chain(self.shape, expand=wide, reduce=narrow)
         self.branches["skip"] = Conv(self.shape, (1, 1))
@@ -98,6 +95,14 @@ class DBB(Block):
             self.branches["pool"] = NormChain(self.shape, pool=True)
 
 
+EDGES = {
+    "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
+    "sobel_y": ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
+    "laplacian": ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
+}
+"""The filters of ECBSR's edge branches, by the names of these branches."""
+
+
 class EdgeBlock(Block):
     """A 3x3 block that ends in the three edge branches and, if wanted and possible, the input."""
 
@@ -122,10 +127,9 @@ class ECB(EdgeBlock):
         *conv: Any,
         depth_multiplier: float = 2.0,  # width of the second branch in units of out_channels
         identity: bool = False,  # the released configurations have none
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[BlockOptions],
     ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+        super().__init__(*conv, **options)
         wide = int(self.shape.out_channels * depth_multiplier)
         self.branches["conv"] = Conv(self.shape)
         self.branches["expand"] = Chain(self.shape, expand=wide)
@@ -143,10 +147,9 @@ class EDBB(EdgeBlock):
         *conv: Any,
         depth_multiplier: float = 2.0,  # width of the 1x1 -> 3x3 branch in units of out_channels
         identity: bool = True,
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        **options: Unpack[BlockOptions],
     ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+        super().__init__(*conv, **options)
         wide = int(self.shape.out_channels * depth_multiplier)
         self.branches["conv"] = Conv(self.shape)
         self.branches["point"] = Conv(self.shape, (1, 1))
@@ -163,14 +166,8 @@ class RepRFNBlock(EdgeBlock):
     and is an assumption.
     """
 
-    def __init__(
-        self,
-        *conv: Any,
-        identity: bool = True,
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
-    ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+    def __init__(self, *conv: Any, identity: bool = True, **options: Unpack[BlockOptions]):
+        super().__init__(*conv, **options)
         unbiased, wide = replace(self.shape, bias=False), 2 * self.shape.in_channels
         self.branches["conv"] = Conv(self.shape)
         self.branches["horizontal"] = Conv(self.shape, (1, 3))
@@ -229,10 +226,8 @@ class RRRB(Block):
 
     strided = False
 
-    def __init__(
-        self, *conv: Any, ratio: int = 2, collapsed: bool = False, **options: Unpack[ConvOptions]
-    ):
-        super().__init__(*conv, **options, collapsed=collapsed)
+    def __init__(self, *conv: Any, ratio: int = 2, **options: Unpack[BlockOptions]):
+        super().__init__(*conv, **options)
         middle = ratio * max(self.shape.in_channels, self.shape.out_channels)
         self.branches["chain"] = Chain(self.shape, expand=middle, reduce=middle, skip=True)
         if self.shape.keeps_shape:
@@ -240,17 +235,13 @@ class RRRB(Block):
 
 
 class ThreeBranch(Block):
-    """3x3 + two (1x1 -> 3x3) of growing width: IMDN+'s, team rainbow in NTIRE 2022."""
+    """3x3 + two (1x1 -> 3x3), `multipliers` of in_channels wide: IMDN+'s, rainbow in NTIRE 2022."""
 
     def __init__(
-        self,
-        *conv: Any,
-        multipliers: tuple[int, int] = (2, 4),  # in units of in_channels: 72 and 144 for 36
-        collapsed: bool = False,
-        **options: Unpack[ConvOptions],
+        self, *conv: Any, multipliers: tuple[int, int] = (2, 4), **options: Unpack[BlockOptions]
     ):
-        super().__init__(*conv, **options, collapsed=collapsed)
-        narrow, wide = (multiplier * self.shape.in_channels for multiplier in multipliers)
+        super().__init__(*conv, **options)
+        narrow, wide = (m * self.shape.in_channels for m in multipliers)  # 72 and 144 for 36
         self.branches["conv"] = Conv(self.shape)
         self.branches["expand"] = Chain(self.shape, expand=narrow)
         self.branches["expand_more"] = Chain(self.shape, expand=wide)

@@ -12,13 +12,6 @@ from esr.models.reparam import algebra
 from esr.models.reparam.algebra import Kernel
 from esr.models.reparam.geometry import Geometry, Pair
 
-EDGES = {
-    "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
-    "sobel_y": ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
-    "laplacian": ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0)),
-}
-"""The filters of ECBSR's edge branches, by the names of these branches."""
-
 
 class Branch(nn.Module):
     """One path through a block, (N, in, H, W) -> (N, out, H', W'); `shape` is the block's."""
@@ -38,10 +31,8 @@ class Branch(nn.Module):
                 module.reset_parameters()
 
     def silence(self) -> None:
-        """Make the contribution zero in such a way that training can bring it back.
-
-        The last factor becomes zero, the ones before it stay. An identity has nothing to silence.
-        """
+        """Make the contribution zero, by its last factor alone: training can bring it back."""
+        # An identity has nothing to silence.
 
     def load(self, kernel: Kernel) -> None:
         """Become equal to `kernel`, if this is a block's main branch."""
@@ -143,11 +134,7 @@ class Chain(Branch):
         _zero(self.reduce or self.spatial)
 
     def load(self, kernel: Kernel) -> None:
-        """The first channels pass through the 1x1s, the others are not read.
-
-        Raises:
-            UserError: the chain has fewer channels inside than outside.
-        """
+        """The first channels pass through the 1x1s, the others, if any, are not read."""
         groups = self.shape.groups
         first, last = self.spatial.in_channels, self.spatial.out_channels
         ins, outs = self.shape.in_channels, self.shape.out_channels
@@ -181,7 +168,7 @@ class Chain(Branch):
 
 
 class Edge(Branch):
-    """1x1, then a fixed 3x3 filter, one of `EDGES`, with a learned scale and bias per channel."""
+    """1x1, then the fixed 3x3 filter `mask`, with a learned scale and bias per channel."""
 
     mask: torch.Tensor
 

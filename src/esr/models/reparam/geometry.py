@@ -20,6 +20,12 @@ class ConvOptions(TypedDict, total=False):
     bias: bool
 
 
+class BlockOptions(ConvOptions, total=False):
+    """Of a block without BatchNorm, which may also be trained through its merged kernel."""
+
+    collapsed: bool  # see `Block`; False unless given
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The merged convolution: `nn.Conv2d(*astuple(shape))`, so the fields have that order."""
