@@ -94,7 +94,7 @@ class SeparableConvRep(SeparableConv):
 
 
 class LargeKernelAttention(nn.Module):
-    """The features times a linear mixture of a 17x17 neighbourhood; no activation."""
+    """The features times a linear mixture of 17x17 pixels; LKDN has no other gate."""
 
     def __init__(self, width: Channels):
         super().__init__()
