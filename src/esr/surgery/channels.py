@@ -85,11 +85,17 @@ def gone(segments: Sequence[Segment], kept: Sequence[torch.Tensor]) -> dict[Slot
     """The indices that go from every tensor when of each segment the positions `kept` stay."""
     found: dict[Slot, list[torch.Tensor]] = defaultdict(list)
     for segment, stay in zip(segments, kept, strict=True):
-        lost = torch.ones(segment.size, dtype=torch.bool)
-        lost[stay] = False
+        lost = others(stay, segment.size)
         for slot, rows in segment.rows.items():
             found[slot].append(rows[lost].flatten())
     return {slot: torch.cat(rows) for slot, rows in found.items()}
+
+
+def others(rows: torch.Tensor | int, size: int) -> torch.Tensor:
+    """The indices below `size` that are not among `rows`."""
+    stay = torch.ones(size, dtype=torch.bool)
+    stay[rows] = False
+    return stay.nonzero().flatten()
 
 
 def computes(net: nn.Module, slot: Slot) -> bool:
@@ -131,7 +137,7 @@ class _Units:
 
     def __init__(self) -> None:
         self.parents: dict[Element, Element] = {}
-        self.lost: list[Element] = []
+        self.lost: list[Element] = []  # what becomes of their channels cannot be told
 
     def find(self, element: Element) -> Element:
         """The set's representative; an element that is not known yet is a set of its own."""
@@ -146,10 +152,6 @@ class _Units:
     def unite(self, a: Element, b: Element) -> None:
         """Make the sets of both one."""
         self.parents[self.find(a)] = self.find(b)
-
-    def lose(self, element: Element) -> None:
-        """Note that what becomes of a channel cannot be told."""
-        self.lost.append(self.find(element))
 
 
 def _segments(net: nn.Module, graph: Any) -> list[Segment]:
@@ -175,17 +177,15 @@ def _segments(net: nn.Module, graph: Any) -> list[Segment]:
         role = (*((slot, len(rows[slot])) for slot in sorted(rows)), reasons.get(root, ""))
         roles[role].append(rows)
     order = {name: i for i, name in enumerate(shapes)}
-    found = [_segment(role[-1], channels, net) for role, channels in roles.items()]
+    found: list[Segment] = []
+    for (*_, fixed), channels in roles.items():
+        channels.sort(key=lambda rows: sorted(rows.items()))
+        owned = {slot: torch.tensor([c[slot] for c in channels]) for slot in sorted(channels[0])}
+        writers = {owner(slot[0]) for slot in owned if computes(net, slot)}
+        found.append(Segment(owned, tuple(sorted(writers)), fixed))
     return sorted(
         found, key=lambda s: min((order[n], int(r.min())) for (n, _), r in s.rows.items())
     )
-
-
-def _segment(fixed: str, channels: list[dict[Slot, list[int]]], net: nn.Module) -> Segment:
-    channels = sorted(channels, key=lambda rows: sorted(rows.items()))
-    rows = {slot: torch.tensor([c[slot] for c in channels]) for slot in sorted(channels[0])}
-    writers = {owner(slot[0]) for slot in rows if computes(net, slot)}
-    return Segment(rows, tuple(sorted(writers)), fixed)
 
 
 def _closure(graph: Any, limit: int) -> _Units:
@@ -214,8 +214,7 @@ def _closure(graph: Any, limit: int) -> _Units:
                 continue
             last = _mapped(dep, [Index(max(new), max(new))])
             if last and max(last)[0] >= limit:
-                for index in new:
-                    units.lose((node, function, index))
+                units.lost += [(node, function, index) for index in new]
                 continue
             mapped = _mapped(dep, [Index(i, i) for i in sorted(new)])
             for index, origin in mapped:

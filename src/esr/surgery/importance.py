@@ -15,7 +15,7 @@ from torch import nn
 
 from esr.errors import UserError
 from esr.surgery.calibration import Batches, squared_error
-from esr.surgery.channels import LAYERS, Segment, Slot, computes, owner
+from esr.surgery.channels import LAYERS, Segment, Slot, computes, others, owner
 from esr.surgery.rebuild import silence
 
 Scores = list[torch.Tensor]
@@ -189,8 +189,7 @@ class LossChange(Importance):
 def silenced(state: dict[str, torch.Tensor], segment: Segment, channel: int) -> Iterator[None]:
     """Everything that a channel owns is zero while inside."""
     before = {name: tensor.clone() for name, tensor in state.items()}
-    others = torch.tensor([i for i in range(segment.size) if i != channel], dtype=torch.int64)
-    after = silence(before, [segment], [others])
+    after = silence(before, [segment], [others(channel, segment.size)])
     try:
         for name, tensor in state.items():
             tensor.copy_(after[name])
@@ -218,8 +217,8 @@ def _sums(
     total = torch.zeros(segment.size, dtype=torch.float64)
     for name, dim in slots:
         tensor = values[name]
-        others = [d for d in range(tensor.dim()) if d != dim]
-        sums = tensor.sum(others) if others else tensor  # an empty list would mean all
+        rest = [d for d in range(tensor.dim()) if d != dim]
+        sums = tensor.sum(rest) if rest else tensor  # an empty list would mean all
         total += sums[segment.rows[name, dim]].sum(1)
     return total
 

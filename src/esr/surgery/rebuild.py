@@ -12,7 +12,7 @@ from torch import nn
 
 from esr.build import Config, construct
 from esr.errors import UserError
-from esr.surgery.channels import DIRECTION, Segment, Slot, can_be_zero, gone, lengths
+from esr.surgery.channels import DIRECTION, Segment, Slot, can_be_zero, gone, lengths, others
 
 Shapes = dict[str, tuple[int, ...]]
 State = Mapping[str, torch.Tensor]
@@ -133,7 +133,7 @@ def transplant(
     lost = gone(segments, kept)
     result = dict(state)
     for (name, dim), rows in lost.items():
-        stay = _others(rows, state[name].shape[dim]).to(state[name].device)
+        stay = others(rows, state[name].shape[dim]).to(state[name].device)
         result[name] = result[name].index_select(dim, stay)
     _keep_norms(state, result, lost)
     return result
@@ -165,14 +165,7 @@ def _keep_norms(
             continue
         before, after = state[name], result[name]
         if len(after) < len(before):
-            before = before[_others(lost[name, 0], len(before))]
+            before = before[others(lost[name, 0], len(before))]
         ratio = after.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
         length = lengths(name)
         result[length] = result[length] * ratio.reshape(result[length].shape)
-
-
-def _others(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """The indices below `size` that are not among `rows`."""
-    stay = torch.ones(size, dtype=torch.bool)
-    stay[rows] = False
-    return stay.nonzero().flatten()

@@ -22,6 +22,10 @@ from esr.surgery.channels import Segment, trace
 from esr.surgery.rebuild import Inexpressible, Shapes, build_network
 
 NOT_WIDTHS = ("scale", "data_range")
+DEPENDENT = (
+    "its channels depend on each other (normalised, or compared by attention), so none can go "
+    "without changing the others"
+)
 TOLERANCE = 1e-4
 """Largest difference, relative to the output, between a silenced and a smaller network."""
 
@@ -94,12 +98,28 @@ def analyse(net: nn.Module, config: Config) -> Structure:
     copy = build_network(config, net.state_dict())
     config = {**config, **_defaults(config)}
     structure = Structure(config, copy, trace(copy), rebuild.shapes(copy))
-    moved: set[int] = set()
-    refused: dict[int, str] = {}
-    found = [_probe(structure, *number, moved, refused) for number in _numbers(config)]
-    widths = tuple(width for width in found if width is not None)
-    fixed = dict(_fixed(structure, moved, refused))
-    return dataclasses.replace(structure, widths=widths, fixed=fixed)
+    widths: list[Width] = []
+    moved: set[int] = set()  # segments that a width sets
+    refused: dict[int, str] = {}  # and those that one would, if their channels were independent
+    for candidates in _candidates(config):
+        for width in candidates:
+            if (found := _try(structure, width)) is None:
+                continue
+            changed, independent = found
+            if independent:
+                widths.append(width)
+                moved.update(changed)
+            else:
+                refused.update(dict.fromkeys(changed, f"{width.name}: {DEPENDENT}"))
+            break
+    fixed: dict[str, str] = {}
+    for i, segment in enumerate(structure.segments):
+        if i not in moved:
+            reason = segment.fixed or refused.get(i) or "no argument of the class sets their number"
+            where = ", ".join(segment.writers[:3]) + (", ..." if len(segment.writers) > 3 else "")
+            where = where or next(iter(segment.rows))[0]
+            fixed[where] = f"{segment.size} channels: {reason}"
+    return dataclasses.replace(structure, widths=tuple(widths), fixed=fixed)
 
 
 def set_widths(structure: Structure, wanted: Mapping[str, Any]) -> Config:
@@ -161,46 +181,24 @@ def _is_numeric(value: Any) -> bool:
     return type(value) is int
 
 
-def _numbers(config: Config) -> Iterator[tuple[str, int | None]]:
-    for argument, value in config.items():
-        if argument in NOT_WIDTHS or not _is_numeric(value):
+def _candidates(config: Config) -> Iterator[list[Width]]:
+    """For each number in the configuration the ways to lower it, in the order they are tried."""
+    for argument, given in config.items():
+        if argument in NOT_WIDTHS or not _is_numeric(given):
             continue
-        if isinstance(value, list | tuple):
-            yield from ((argument, index) for index in range(len(value)))
-        else:
-            yield argument, None
+        is_list = isinstance(given, list | tuple)
+        for index, value in enumerate(given if is_list else [given]):
+            others = tuple(i for i in range(len(given)) if i != index) if is_list else ()
+            small = {1, 2, 3, 4, 6, 8, 12, 16, value // 4, value // 2}
+            yield [
+                Width(argument, index if is_list else None, value, step, tied)
+                for tied in dict.fromkeys(((), others))
+                for step in sorted(step for step in small if 0 < step < value)
+            ]
 
 
-def _probe(
-    structure: Structure,
-    argument: str,
-    index: int | None,
-    moved: set[int],
-    refused: dict[int, str],
-) -> Width | None:
-    """The width that an argument sets, if it sets one; what it moves or fails to is noted."""
-    given = structure.config[argument]
-    value = given if index is None else given[index]
-    others = () if index is None else tuple(i for i in range(len(given)) if i != index)
-    small = {1, 2, 3, 4, 6, 8, 12, 16, value // 4, value // 2}
-    steps = sorted(step for step in small if 0 < step < value)
-    for tied in dict.fromkeys(((), others)):
-        for step in steps:
-            width = Width(argument, index, value, step, tied)
-            found = _try(structure, width)
-            if found is None:
-                continue
-            changed, reason = found
-            if reason:
-                refused.update(dict.fromkeys(changed, f"{width.name}: {reason}"))
-                return None
-            moved.update(changed)
-            return width
-    return None
-
-
-def _try(structure: Structure, width: Width) -> tuple[list[int], str] | None:
-    """Segments that shrink when the width does, and why that is not allowed ('' if it is).
+def _try(structure: Structure, width: Width) -> tuple[list[int], bool] | None:
+    """The segments that shrink when the width does, and whether their channels are independent.
 
     None if there is no such network.
     """
@@ -217,17 +215,13 @@ def _try(structure: Structure, width: Width) -> tuple[list[int], str] | None:
     random = torch.Generator().manual_seed(0)
     scores = [torch.rand(segment.size, generator=random) for segment in structure.segments]
     try:
-        same = agrees(structure, config, rebuild.strongest(scores, counts))
+        return changed, _agrees(structure, config, rebuild.strongest(scores, counts))
     except RuntimeError:  # built, but shapes do not fit: channels divided among heads or groups
         return None
-    return changed, "" if same else (
-        "its channels depend on each other (normalised, or compared by attention), so none can go "
-        "without changing the others"
-    )
 
 
 @torch.no_grad()
-def agrees(structure: Structure, config: Config, kept: Sequence[torch.Tensor]) -> bool:
+def _agrees(structure: Structure, config: Config, kept: Sequence[torch.Tensor]) -> bool:
     """Whether the smaller network computes what the present one does with the others silenced."""
     state = structure.net.state_dict()
     small = build_network(config, rebuild.transplant(state, structure.segments, kept))
@@ -238,14 +232,3 @@ def agrees(structure: Structure, config: Config, kept: Sequence[torch.Tensor]) -
         expected, found = silenced(image).detach(), small(image).detach()
     scale = float(expected.abs().max())
     return bool((expected - found).abs().max() <= TOLERANCE * max(scale, 1e-6))
-
-
-def _fixed(
-    structure: Structure, moved: set[int], refused: Mapping[int, str]
-) -> Iterator[tuple[str, str]]:
-    for i, segment in enumerate(structure.segments):
-        if i in moved:
-            continue
-        reason = segment.fixed or refused.get(i) or "no argument of the class sets their number"
-        where = ", ".join(segment.writers[:3]) + (", ..." if len(segment.writers) > 3 else "")
-        yield where or next(iter(segment.rows))[0], f"{segment.size} channels: {reason}"
