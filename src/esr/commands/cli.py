@@ -32,6 +32,14 @@ def _help(name: str) -> str:
         return hydra.compose(name, return_hydra_config=True).hydra.help.template
 
 
+def _page(text: str) -> None:
+    """Print it; a reader that has seen enough (`--help | head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _command(name: str) -> None:
     """Run `esr.commands.NAME` under Hydra; what the user did wrong is told without a traceback."""
     # Processes that Lightning starts inherit what is set below: what the user set is kept apart.
@@ -49,7 +57,7 @@ def _command(name: str) -> None:
 
     begin(name)
     if sys.argv[1:] in (["--help"], ["-h"]):
-        return print(_help(name))
+        return _page(_help(name))
     sys.path.append(os.getcwd())  # a network of one's own may lie beside what one types
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)
     try:
