@@ -164,7 +164,7 @@ def test_classes_that_only_moved_change_no_stage(tmp_path: Path):
     (job,) = jobs.prepare(found, reading.configure(found, typed, cfg.budget), tmp_path)
     assert OF_0_1_0.keys() <= job.facts.keys()
     old = job.facts | OF_0_1_0
-    record = {"digest": jobs.digest(old, job, []), "facts": old}
+    record = {"digest": jobs.digest(old, [job.cfg.init], []), "facts": old}
     job.folder.mkdir()
     (job.folder / jobs.STAGE).write_text(json.dumps(record))
     assert jobs.unchanged(job)
@@ -173,6 +173,18 @@ def test_classes_that_only_moved_change_no_stage(tmp_path: Path):
     assert (
         running._reason(job, {}) == f"its configuration changed (optim.lr {old['optim.lr']} -> 1.0)"
     )
+
+
+def test_a_stage_is_known_by_where_its_weights_came_from_not_by_where_it_lies(tmp_path: Path):
+    def identity(init: str, folder: Path) -> str:
+        typed = ["pruning=one_shot", "budget=smoke", f"stages.finetune.init={init}"]
+        cfg = compose("train", typed)
+        found = reading.parse(cfg.stages)
+        return jobs.prepare(found, reading.configure(found, typed, cfg.budget), folder)[0].digest
+
+    here = identity("ntire2022/rlfn", tmp_path / "here")
+    assert here == identity("ntire2022/rlfn", tmp_path / "there")
+    assert here != identity("papers/rlfn", tmp_path / "here")
 
 
 def test_what_does_not_matter_invalidates_nothing(finished: Path):

@@ -117,15 +117,16 @@ def _identify(job: Job) -> None:
     values = {key: value for key, value in plain(cfg).items() if key not in IRRELEVANT}
     values["start"] = {"weights": job.stage.weights, "transform": job.transforms}
     job.facts = json.loads(json.dumps(dict(_flat(values)), default=str))
-    job.digest = digest(job.facts, job, [parent.digest for parent in job.parents])
+    origin = [] if job.source else [job.stage.init]
+    job.digest = digest(job.facts, origin, [parent.digest for parent in job.parents])
 
 
-def digest(facts: Mapping[str, Any], job: Job, parents: Sequence[str]) -> str:
+def digest(facts: Mapping[str, Any], origin: Sequence[Any], parents: Sequence[str]) -> str:
     """What identifies a stage: what it is configured to do, and the same of what it derives from.
 
-    `facts` and `parents`, digests of `job.parents`, may be those of a record.
+    `origin` is the `init` of a stage that takes its weights from outside the recipe; `parents` are
+    the digests of `Job.parents`.
     """
-    origin = [] if job.source else [job.cfg.init]
     text = json.dumps([facts, [*origin, *parents]], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -138,8 +139,9 @@ def recorded(job: Job) -> dict[str, Any]:
 def unchanged(job: Job) -> bool:
     """Whether a stage's folder holds what the stage is configured to do now.
 
-    A record of an older version names classes where they lay then: it counts as the same if its
-    facts are, but for that, and it is true to itself and to what it derives from.
+    A record of version 0.1.0 names classes where they lay then, and a transformed stage's own file
+    of weights in place of where they came from: it counts as the same if its facts are, but for
+    that, and it is true to itself and to what it derives from.
     """
     stored = recorded(job)
     if stored["digest"] == job.digest:
@@ -149,7 +151,8 @@ def unchanged(job: Job) -> bool:
     ):
         return False
     parents = [recorded(parent)["digest"] for parent in job.parents]
-    return stored["digest"] == digest(stored["facts"], job, parents)
+    origin = [] if job.source else [job.cfg.init]
+    return stored["digest"] == digest(stored["facts"], origin, parents)
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
