@@ -181,7 +181,10 @@ def official_file(found: Entry, folder: str | Path | None = None) -> Path:
         UserError: not released, not to be had, or altered.
     """
     if found.file is None or found.sha256 is None:
-        raise UserError(f"the weights of {found.name} were never released; use weights=null")
+        raise UserError(
+            f"the weights of {found.name} were never released; "
+            "evaluate.py can measure its cost alone, weights=null"
+        )
     path = weights_folder(folder) / found.file
     if not path.is_file():
         _download(found, path)
@@ -297,7 +300,7 @@ def weights_folder(folder: str | Path | None = None) -> Path:
 def _download(found: Entry, path: Path) -> None:
     here = (
         f"Put {found.file} (sha256 {found.sha256}) into {path.parent}, or say where it lies: "
-        f"weights_folder=FOLDER or the environment variable {WEIGHTS_FOLDER}"
+        f"{WEIGHTS_FOLDER}=FOLDER before the command, or weights_folder=FOLDER in evaluate.py"
     )
     address = about(found.collection).get("address")
     if address is None:
